@@ -1,0 +1,2 @@
+//! turnstile
+pub mod proto;
