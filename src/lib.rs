@@ -1,2 +1,3 @@
 //! turnstile
+pub mod net;
 pub mod proto;

@@ -14,6 +14,7 @@
 //! HMAC is RFC 2104; the test vectors are those of RFC 2202 (MD5) and RFC 4231 (SHA-256).
 
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -151,7 +152,7 @@ impl fmt::Debug for Answer {
 /// state is as good as the key and is wiped like one.
 pub struct Keyring {
     digest: Digest,
-    keys: Vec<(String, Keyed)>,
+    keys: Vec<(Rc<str>, Keyed)>,
 }
 
 impl Keyring {
@@ -159,7 +160,7 @@ impl Keyring {
     pub fn new<'a>(digest: Digest, secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let keys = secrets
             .into_iter()
-            .map(|secret| (secret.name.clone(), Keyed::new(digest, &secret.bytes)))
+            .map(|secret| (Rc::from(secret.name()), Keyed::new(digest, &secret.bytes)))
             .collect();
         Self { digest, keys }
     }
@@ -170,26 +171,18 @@ impl Keyring {
         self.digest
     }
 
-    /// The name of the secret that `answer` proves, or `None`. Where two secrets are equal, the
-    /// first one's name.
+    /// The name of the secret that `answer` proves: the client's identity. `None` where it
+    /// proves none, the first one's where two secrets are equal.
     #[must_use]
-    pub fn verify(&self, challenge: &Challenge, answer: &[u8]) -> Option<Identity> {
+    pub fn verify(&self, challenge: &Challenge, answer: &[u8]) -> Option<Rc<str>> {
         let mut matched = Choice::from(0);
         let mut index = 0u32;
-        for (position, (_, key)) in self.keys.iter().enumerate() {
-            let expected = key.answer(challenge);
-            let equal = expected.as_bytes().ct_eq(answer);
-            let position = u32::try_from(position).unwrap_or(u32::MAX);
+        for (position, (_, key)) in (0u32..).zip(&self.keys) {
+            let equal = key.answer(challenge).as_bytes().ct_eq(answer);
             index.conditional_assign(&position, equal & !matched);
             matched |= equal;
         }
-        bool::from(matched).then_some(Identity(index))
-    }
-
-    /// The name behind an identity that [`Keyring::verify`] of this keyring returned.
-    #[must_use]
-    pub fn name(&self, identity: Identity) -> &str {
-        self.keys.get(identity.0 as usize).map_or("?", |(name, _)| name)
+        bool::from(matched).then(|| Rc::clone(&self.keys[index as usize].0))
     }
 }
 
@@ -199,10 +192,6 @@ impl fmt::Debug for Keyring {
         f.debug_struct("Keyring").field("digest", &self.digest).field("names", &names).finish()
     }
 }
-
-/// Which secret of a keyring a client proved: four bytes, so that a session can carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity(u32);
 
 /// An HMAC that has taken its key in already.
 #[derive(Clone)]
@@ -330,7 +319,7 @@ mod tests {
             let keyring = Keyring::new(digest, &secrets);
             let by_bob = secrets[1].answer(digest, &challenge);
             let identity = keyring.verify(&challenge, by_bob.as_bytes());
-            assert_eq!(identity.map(|identity| keyring.name(identity)), Some("bob"));
+            assert_eq!(identity.as_deref(), Some("bob"));
             assert_eq!(by_bob.as_bytes().len(), digest.answer_len());
         }
     }

@@ -1,0 +1,258 @@
+//! Listening sockets: TCP and Unix.
+//!
+//! Options that connections need (no delay, keepalive) are set on the listener: Linux hands them
+//! down to every accepted socket (tcp(7)), which saves the calls at each accept.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::{Interest, event};
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, TcpKeepalive, Type};
+
+use super::reactor::{Context, Source};
+use super::socket::Stream;
+use crate::proto::end::Side;
+
+/// How many connections the kernel may complete before they are accepted. The kernel lowers it to
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// When the kernel probes a silent TCP peer: after two minutes, then every 30 seconds, and gives
+/// up after four probes without an answer.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(120))
+    .with_interval(Duration::from_secs(30))
+    .with_retries(4);
+
+/// A listening socket of either family.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP over IPv4 or IPv6.
+    Tcp(mio::net::TcpListener),
+    /// A Unix stream socket and the file that names it.
+    Unix(mio::net::UnixListener, SocketFile),
+}
+
+/// What an attempt to accept came to.
+#[derive(Debug)]
+pub enum Accept {
+    /// A connection and who is at its other side.
+    Connection(Stream, Peer),
+    /// None waits.
+    WouldBlock,
+    /// The one that waited is gone, or was not meant for us; the next may be well.
+    Lost(io::Error),
+    /// The process or the system has no descriptor or memory left for it. It goes on waiting, and
+    /// no event will tell when there is room again.
+    Exhausted(io::Error),
+}
+
+/// Who is at the other side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An Internet address.
+    Inet(SocketAddr),
+    /// A process on this machine: its process and user number, where the kernel knows them.
+    Unix(Option<(i32, u32)>),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(Some((process, user))) => write!(f, "unix(pid={process},uid={user})"),
+            Self::Unix(None) => f.write_str("unix"),
+        }
+    }
+}
+
+impl Listener {
+    /// Binds a TCP address and listens. An address that connections of a former process still
+    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it.
+    ///
+    /// # Errors
+    /// Those of `bind(2)` and `listen(2)`.
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = RawSocket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::Tcp(mio::net::TcpListener::from_std(socket.into())))
+    }
+
+    /// Binds a Unix path with the permissions `mode` and listens. A socket file that nobody
+    /// listens on any more is replaced; one that is alive, or a file of another kind, is not.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`, `listen(2)` and `chmod(2)`; `AddrInUse` where the path is taken.
+    pub fn unix(path: &Path, mode: u32) -> io::Result<Self> {
+        remove_stale(path)?;
+        let socket = RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        let file = SocketFile::new(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::Unix(mio::net::UnixListener::from_std(socket.into()), file))
+    }
+
+    /// The address that the system bound, which says the port where 0 was asked for.
+    #[must_use]
+    pub fn bound(&self) -> String {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => format!("tcp://{address}"),
+                Err(error) => format!("tcp://? ({error})"),
+            },
+            Self::Unix(_, file) => format!("unix://{}", file.path.display()),
+        }
+    }
+
+    /// Registers for readiness as the remote side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        fn with<S: Source>(
+            context: &Context<'_, S>,
+            it: &mut impl event::Source,
+        ) -> io::Result<()> {
+            context.register(it, Side::Remote, Interest::READABLE)
+        }
+        match self {
+            Self::Tcp(listener) => with(context, listener),
+            Self::Unix(listener, _) => with(context, listener),
+        }
+    }
+
+    /// Takes one connection that waits.
+    pub fn accept(&self) -> Accept {
+        let outcome = match self {
+            Self::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, address)| (Stream::Tcp(stream), Peer::Inet(unmapped(address)))),
+            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| {
+                let credentials = getsockopt(&stream, sockopt::PeerCredentials).ok();
+                let peer = Peer::Unix(credentials.map(|who| (who.pid(), who.uid())));
+                (Stream::Unix(stream), peer)
+            }),
+        };
+        match outcome {
+            Ok((stream, peer)) => Accept::Connection(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accept::WouldBlock,
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                    Accept::Exhausted(error)
+                }
+                _ => Accept::Lost(error),
+            },
+        }
+    }
+}
+
+/// An IPv4 peer of an IPv6 socket, as the IPv4 address that it is.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The file that names a Unix socket; removed when dropped, if it is still the one we made.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        let device_and_inode = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.to_owned(), device_and_inode })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == self.device_and_inode);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes way for a new socket file where an old one is left behind.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let taken = |why: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            taken("a file that is not a socket has this name; it was left alone")
+        }
+        Ok(_) => match knock(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => taken("another process is listening on this socket"),
+        },
+    }
+}
+
+/// Tries to connect; `WouldBlock` says that somebody listens, with a full backlog.
+fn knock(path: &Path) -> io::Result<()> {
+    RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?.connect(&SockAddr::unix(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gate.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+        assert!(path.exists(), "std leaves the file behind");
+
+        let listener = Listener::unix(&path, 0o600).expect("stale: replaced");
+        assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600);
+        let refusal = Listener::unix(&path, 0o600).expect_err("alive: refused");
+        assert_eq!(refusal.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!path.exists(), "removed with the listener");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "keep me").expect("write");
+        assert!(Listener::unix(&path, 0o600).is_err());
+        assert_eq!(fs::read(&path).expect("still there"), b"keep me");
+    }
+
+    #[test]
+    fn a_socket_file_that_somebody_replaced_is_not_ours_to_remove() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gate.sock");
+        let listener = Listener::unix(&path, 0o600).expect("bind");
+        fs::rename(&path, folder.path().join("moved")).expect("rename");
+        fs::write(&path, "another's").expect("write");
+        drop(listener);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,12 @@
+//! Readiness: the only folder that names mio.
+//!
+//! [`reactor`] turns readiness events and deadlines into turns for sources and knows no protocol;
+//! [`socket`] is the one place that knows edge triggering; the rest are the things that can become
+//! ready.
+
+pub mod listener;
+pub mod reactor;
+pub mod signal;
+pub mod socket;
+pub mod timer;
+pub mod udp;

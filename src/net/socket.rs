@@ -1,0 +1,224 @@
+//! A connected stream socket as an end of a session: the one place that knows edge triggering.
+//!
+//! The kernel reports a *change*, once. So an event sets a bit, and the bit stays set until the
+//! kernel has said that there is no more: by `WouldBlock`, or by a short read or write, which on a
+//! stream means the same (epoll(7)) and saves the second system call. The end of the stream is the
+//! exception: it may lie right behind a short read, and no further event will tell; where the
+//! event said so, reading goes on until it is reached.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Registry, Token, event};
+
+use crate::proto::end::{End, Progress, Side, Turn};
+use crate::proto::event::{Event, Readiness, Transfer};
+use crate::proto::pipe::Pipe;
+
+/// A stream socket of either family.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+}
+
+/// A connected, non-blocking stream socket and what is known of its readiness.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    readiness: Readiness,
+    side: Side,
+}
+
+impl Socket {
+    /// A socket that serves as `side` of its session. It can be written to until the kernel says
+    /// otherwise, and read from once an event says so.
+    #[must_use]
+    pub fn new(stream: Stream, side: Side) -> Self {
+        Self { stream, readiness: Readiness::WRITABLE, side }
+    }
+
+    /// Remembers what an event said.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        self.readiness = self.readiness.with(readiness);
+    }
+
+    /// The error that the kernel keeps for this socket, such as that of a failed connect.
+    ///
+    /// # Errors
+    /// Those of `getsockopt(2)`.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let transfer = match retry(|| self.stream.write(to.bytes())) {
+            Ok(count) => {
+                if count < to.len() {
+                    self.readiness = self.readiness.without(Readiness::WRITABLE);
+                }
+                to.consume(turn.pool, count);
+                Transfer::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness = self.readiness.without(Readiness::WRITABLE);
+                Transfer::WouldBlock
+            }
+            Err(error) => return Err(error),
+        };
+        turn.watch.detail(|| Event::Write(self.side, transfer));
+        Ok(moved(transfer))
+    }
+
+    fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let mut offered = 0;
+        let outcome = from.fill(turn.pool, |space| {
+            offered = space.len();
+            retry(|| self.stream.read(space))
+        });
+        let transfer = match outcome {
+            Ok(0) => {
+                from.end();
+                self.readiness = self.readiness.without(Readiness::READABLE);
+                Transfer::End
+            }
+            Ok(count) => {
+                if count < offered && !self.readiness.contains(Readiness::READ_CLOSED) {
+                    self.readiness = self.readiness.without(Readiness::READABLE);
+                }
+                Transfer::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readiness = self.readiness.without(Readiness::READABLE);
+                Transfer::WouldBlock
+            }
+            Err(error) => return Err(error),
+        };
+        turn.watch.detail(|| Event::Read(self.side, transfer));
+        Ok(moved(transfer))
+    }
+
+    /// Passes the end of the stream on. Where the other direction is over too, closing the
+    /// socket, which is what comes next, says the same and costs one system call less.
+    fn pass_end_on(&mut self, to: &mut Pipe, from: &Pipe, turn: &mut Turn<'_>) -> io::Result<()> {
+        if !from.is_finished() {
+            match self.stream.shutdown_write() {
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+                outcome => outcome?,
+            }
+            turn.watch.detail(|| Event::Write(self.side, Transfer::End));
+        }
+        to.finish();
+        Ok(())
+    }
+}
+
+impl End for Socket {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        let mut moved = 0;
+        if !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
+            moved += self.flush(to, turn)?;
+        }
+        if to.is_drained() {
+            self.pass_end_on(to, from, turn)?;
+            moved += 1;
+        }
+        if self.readiness.contains(Readiness::READABLE) && from.wants_more(turn.pool) {
+            moved += self.fill(from, turn)?;
+        }
+        Ok(Progress::Moved(moved))
+    }
+}
+
+fn moved(transfer: Transfer) -> usize {
+    match transfer {
+        Transfer::Bytes(count) => count,
+        Transfer::WouldBlock => 0,
+        Transfer::End => 1,
+    }
+}
+
+/// Repeats a system call that a signal interrupted.
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Stream {
+    fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(space),
+            Self::Unix(stream) => stream.read(space),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl event::Source for Socket {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: mio::Interest,
+    ) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.register(registry, token, interests),
+            Stream::Unix(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: mio::Interest,
+    ) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.reregister(registry, token, interests),
+            Stream::Unix(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.deregister(registry),
+            Stream::Unix(stream) => stream.deregister(registry),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A UDP socket that receives in batches and answers in batches: one system call for up to
+//! [`BATCH`] datagrams each way (`recvmmsg(2)`, `sendmmsg(2)`).
+//!
+//! Each datagram has a slot for its bytes. A reply is made in the slot of its request and sent from
+//! there. While replies wait to be sent nothing is received, so what is held is bounded by one
+//! batch; what arrives meanwhile waits in the kernel, which drops when its queue is full, as UDP
+//! may.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use mio::Interest;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use super::reactor::{Context, Source};
+use crate::proto::end::Side;
+use crate::proto::event::{Event, Readiness, Transfer, Watch};
+
+/// How many datagrams one system call moves at the most.
+pub const BATCH: usize = 64;
+
+/// The longest datagram there can be (IPv6 without jumbograms; IPv4 has 65,507).
+const LONGEST: usize = 65_527;
+
+/// The distance between slots. A little more than a datagram, and not a power of two, so that the
+/// first bytes of all slots do not compete for the same lines of the processor's cache.
+const STRIDE: usize = 65_536 + 128;
+
+/// A bound, non-blocking UDP socket with the storage for one batch.
+pub struct UdpServer {
+    socket: mio::net::UdpSocket,
+    readiness: Readiness,
+    storage: Vec<u8>,
+    receiving: MultiHeaders<SockaddrStorage>,
+    sending: MultiHeaders<SockaddrStorage>,
+    arrived: Vec<Arrival>,
+    replies: Replies,
+}
+
+#[derive(Clone, Copy)]
+struct Arrival {
+    len: usize,
+    from: Option<SockaddrStorage>,
+}
+
+/// The replies of one batch, in the order of their requests, and how many of them are sent.
+#[derive(Default)]
+struct Replies {
+    /// Slot and length.
+    slots: Vec<(usize, usize)>,
+    addresses: Vec<Option<SockaddrStorage>>,
+    sent: usize,
+}
+
+/// What one step came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Batch {
+    /// Datagrams received.
+    pub received: usize,
+    /// Datagrams sent.
+    pub sent: usize,
+    /// Replies that the kernel refused and that were given up.
+    pub lost: usize,
+}
+
+impl UdpServer {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// Those of `bind(2)`.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let kind = Type::DGRAM.nonblocking().cloexec();
+        let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.bind(&address.into())?;
+        Ok(Self {
+            socket: mio::net::UdpSocket::from_std(socket.into()),
+            readiness: Readiness::WRITABLE,
+            storage: vec![0; BATCH * STRIDE],
+            receiving: MultiHeaders::preallocate(BATCH, None),
+            sending: MultiHeaders::preallocate(BATCH, None),
+            arrived: Vec::with_capacity(BATCH),
+            replies: Replies::default(),
+        })
+    }
+
+    /// The address that the system bound.
+    ///
+    /// # Errors
+    /// Those of `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Registers for readiness as the remote side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        context.register(&mut self.socket, Side::Remote, both)
+    }
+
+    /// Remembers what an event said.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        self.readiness = self.readiness.with(readiness);
+    }
+
+    /// Sends replies that wait, or receives one batch and answers it.
+    ///
+    /// `answer` gets the sender, a slot and the length of the request in it; it answers the
+    /// length of the reply that it has put in the request's place, or `None` for no reply.
+    ///
+    /// # Errors
+    /// Those of `recvmmsg(2)` that mean that the socket is of no use any more.
+    pub fn step(
+        &mut self,
+        watch: &mut Watch<'_>,
+        mut answer: impl FnMut(SocketAddr, &mut [u8], usize) -> Option<usize>,
+    ) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        if self.replies.is_empty() && self.readiness.contains(Readiness::READABLE) {
+            batch.received = self.receive(watch)?;
+            for (slot, arrival) in self.arrived.drain(..).enumerate() {
+                let Some(from) = arrival.from.and_then(inet_address) else { continue };
+                let storage = &mut self.storage[slot * STRIDE..slot * STRIDE + LONGEST];
+                if let Some(len) = answer(from, storage, arrival.len) {
+                    self.replies.slots.push((slot, len));
+                    self.replies.addresses.push(arrival.from);
+                }
+            }
+        }
+        if !self.replies.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
+            (batch.sent, batch.lost) = self.send(watch);
+        }
+        Ok(batch)
+    }
+
+    fn receive(&mut self, watch: &mut Watch<'_>) -> io::Result<usize> {
+        let mut slots: Vec<[IoSliceMut<'_>; 1]> = Vec::with_capacity(BATCH);
+        slots.extend(self.storage.chunks_exact_mut(STRIDE).map(|slot| [IoSliceMut::new(slot)]));
+        let outcome = recvmmsg(
+            self.socket.as_raw_fd(),
+            &mut self.receiving,
+            slots.iter_mut(),
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        );
+        let transfer = match outcome {
+            Ok(messages) => {
+                let bytes = messages.map(|message| {
+                    let arrival = Arrival { len: message.bytes, from: message.address };
+                    self.arrived.push(arrival);
+                    arrival.len
+                });
+                Transfer::Bytes(bytes.sum())
+            }
+            // An ICMP error that an earlier reply caused. It was cleared by being reported.
+            Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR) => {
+                Transfer::Bytes(0)
+            }
+            Err(Errno::EAGAIN) => Transfer::WouldBlock,
+            Err(error) => return Err(error.into()),
+        };
+        if transfer == Transfer::WouldBlock || (1..BATCH).contains(&self.arrived.len()) {
+            self.readiness = self.readiness.without(Readiness::READABLE);
+        }
+        watch.detail(|| Event::Read(Side::Remote, transfer));
+        Ok(self.arrived.len())
+    }
+
+    /// Sends what waits until it is sent or the kernel's queue is full. A reply that cannot be
+    /// sent (its address is not reachable, it is too long for the path) is given up, as the
+    /// network might have done. Answers how many were sent and how many given up.
+    fn send(&mut self, watch: &mut Watch<'_>) -> (usize, usize) {
+        let (mut sent, mut lost) = (0, 0);
+        while !self.replies.is_empty() {
+            let waiting = self.replies.sent..self.replies.slots.len();
+            let slices: Vec<[IoSlice<'_>; 1]> = self.replies.slots[waiting.clone()]
+                .iter()
+                .map(|&(slot, len)| [IoSlice::new(&self.storage[slot * STRIDE..][..len])])
+                .collect();
+            let outcome = sendmmsg(
+                self.socket.as_raw_fd(),
+                &mut self.sending,
+                slices.iter(),
+                &self.replies.addresses[waiting],
+                [],
+                MsgFlags::MSG_DONTWAIT,
+            );
+            match outcome.map(Iterator::count) {
+                Ok(count) => {
+                    sent += count;
+                    self.replies.advance(count);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.readiness = self.readiness.without(Readiness::WRITABLE);
+                    watch.detail(|| Event::Write(Side::Remote, Transfer::WouldBlock));
+                    break;
+                }
+                Err(_) => {
+                    lost += 1;
+                    self.replies.advance(1);
+                }
+            }
+        }
+        watch.detail(|| Event::Write(Side::Remote, Transfer::Bytes(sent)));
+        (sent, lost)
+    }
+
+    /// Whether a further step would find something to do.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        let needed =
+            if self.replies.is_empty() { Readiness::READABLE } else { Readiness::WRITABLE };
+        self.readiness.contains(needed)
+    }
+}
+
+impl Replies {
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.sent += count;
+        if self.sent == self.slots.len() {
+            self.slots.clear();
+            self.addresses.clear();
+            self.sent = 0;
+        }
+    }
+}
+
+fn inet_address(storage: SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = storage.as_sockaddr_in() {
+        return Some(SocketAddr::V4((*v4).into()));
+    }
+    let v6 = storage.as_sockaddr_in6()?;
+    Some(SocketAddr::V6((*v6).into()))
+}

@@ -1,0 +1,86 @@
+//! The two ends that a session joins, and what they are given when their turn comes.
+
+use std::fmt;
+use std::io;
+use std::time::Instant;
+
+use super::buffer::Pool;
+use super::event::Watch;
+use super::pipe::Pipe;
+
+/// Which end of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The end that faces the network and passes the gate.
+    Remote,
+    /// The end that an admitted peer talks to.
+    Local,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Remote => "remote",
+            Self::Local => "local",
+        })
+    }
+}
+
+/// One end of a session: a socket, a terminal, a service.
+pub trait End {
+    /// Takes what it can from the pipe `to` it, and puts what it has into the pipe `from` it, in
+    /// one bounded step and without ever waiting.
+    ///
+    /// Where `to` is [drained](Pipe::is_drained), the end passes the end of the stream on and
+    /// finishes it. Where it has no more to say itself, it ends `from`.
+    ///
+    /// # Errors
+    /// Only a failure that ends the session: the connection was reset, the device is gone. Having
+    /// nothing to do is [`Progress::Moved`]`(0)`.
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress>;
+}
+
+impl<E: End + ?Sized> End for Box<E> {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        (**self).exchange(to, from, turn)
+    }
+}
+
+/// What came of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes or ends of stream moved. After none, only readiness, the other end or a
+    /// deadline can make a difference.
+    Moved(usize),
+    /// This end has said all it will and wants to hear no more: the session is to send what
+    /// waits and close.
+    Done,
+}
+
+/// What a session is given for one run.
+pub struct Turn<'a> {
+    /// The time, the same for everything that runs in this turn of the loop.
+    pub now: Instant,
+    /// Where buffers get their storage.
+    pub pool: &'a mut Pool,
+    /// The wall clock, for services that tell the time.
+    pub clock: &'a dyn Clock,
+    /// Whoever wants to know what happens.
+    pub watch: Watch<'a>,
+}
+
+/// A wall clock.
+pub trait Clock {
+    /// The time of day, in the zone that people here live in.
+    fn local_time(&self) -> jiff::Zoned;
+}

@@ -1,0 +1,191 @@
+//! What happens, told to whoever watches.
+//!
+//! The reactor and the sessions report typed [`Event`]s to one [`Observer`]. Logs, counters and
+//! lessons are observers; nothing else in the program prints what the loop does.
+//!
+//! Most events are *detail*: several for every request. They are built only when the observer asked
+//! for detail, so that watching costs nothing where nobody watches.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::end::Side;
+use super::session::{CloseReason, Deadline, StateName};
+
+/// Someone who wants to know what the loop does.
+pub trait Observer {
+    /// Whether detail events are wanted. Asked once a turn.
+    fn wants_detail(&self) -> bool;
+
+    /// `event` happened to `subject` in turn number `turn`. Must not block.
+    fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>);
+}
+
+/// Whom an event is about.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// The slab key, or `None` for the loop itself.
+    pub key: Option<usize>,
+    /// The name of the listener or command it belongs to.
+    pub name: &'a str,
+    /// The other side of the connection, in a form for people; empty where there is none.
+    pub peer: &'a dyn fmt::Display,
+}
+
+impl Subject<'_> {
+    /// The loop itself.
+    pub const LOOP: Subject<'static> = Subject { key: None, name: "loop", peer: &"" };
+}
+
+/// What the kernel said a source can do now. One bit each; more than one may be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    /// Reading will not block: there are bytes, an end of stream, or an error.
+    pub const READABLE: Self = Self(1);
+    /// Writing will not block.
+    pub const WRITABLE: Self = Self(2);
+    /// The peer will send no more (the end may still lie behind bytes that wait).
+    pub const READ_CLOSED: Self = Self(4);
+
+    /// No readiness at all.
+    pub const NONE: Self = Self(0);
+
+    /// Whether every bit of `other` is set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These bits without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::READABLE, "readable"),
+            (Self::WRITABLE, "writable"),
+            (Self::READ_CLOSED, "read-closed"),
+        ];
+        let mut separator = "";
+        for (bit, name) in names {
+            if self.contains(bit) {
+                write!(f, "{separator}{name}")?;
+                separator = "+";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How one attempt to read or write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// So many bytes moved.
+    Bytes(usize),
+    /// The kernel would have had to wait.
+    WouldBlock,
+    /// The stream has ended (read), or was ended (write).
+    End,
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(count) => write!(f, "{count} bytes"),
+            Self::WouldBlock => f.write_str("would block"),
+            Self::End => f.write_str("end of stream"),
+        }
+    }
+}
+
+/// Something that happened.
+pub enum Event<'a> {
+    /// Detail: `poll` returned after this long with so many readiness events.
+    TurnBegan {
+        /// How long the loop slept.
+        blocked: Duration,
+        /// How many readiness events the kernel returned.
+        events: usize,
+    },
+    /// Detail: every due source has run.
+    TurnEnded {
+        /// How many sources ran.
+        ran: usize,
+    },
+    /// Detail: the kernel said that this side can be used.
+    Ready(Side, Readiness),
+    /// Detail: a connection was accepted or begun, and has entered the slab.
+    Spawned,
+    /// Detail: one attempt to read.
+    Read(Side, Transfer),
+    /// Detail: one attempt to write.
+    Write(Side, Transfer),
+    /// Detail: the session went from one state to the next.
+    State(StateName, StateName),
+    /// A deadline passed.
+    Deadline(Deadline),
+    /// A message that the service is asked to log.
+    Message(&'a [u8]),
+    /// The subject will not be served: why, in a sentence.
+    Refused(&'a dyn fmt::Display),
+    /// The subject has left the slab.
+    Closed(&'a Summary<'a>),
+}
+
+/// The life of a session, told when it is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary<'a> {
+    /// Why it ended.
+    pub reason: &'a CloseReason,
+    /// The state in which it ended.
+    pub state: StateName,
+    /// The name of the secret that let it in.
+    pub identity: Option<&'a str>,
+    /// Bytes received from the remote end, the gate's included.
+    pub received: u64,
+    /// Bytes accepted for sending to the remote end, the gate's included.
+    pub sent: u64,
+    /// How long it lived.
+    pub age: Duration,
+}
+
+/// An observer together with the turn and the subject that it is told about.
+pub struct Watch<'a> {
+    observer: &'a mut dyn Observer,
+    detail: bool,
+    turn: u64,
+    subject: Subject<'a>,
+}
+
+impl<'a> Watch<'a> {
+    /// A watch over `subject` during turn number `turn`.
+    pub fn new(observer: &'a mut dyn Observer, turn: u64, subject: Subject<'a>) -> Self {
+        let detail = observer.wants_detail();
+        Self { observer, detail, turn, subject }
+    }
+
+    /// Reports an event that is always wanted.
+    pub fn report(&mut self, event: &Event<'_>) {
+        self.observer.observe(self.turn, &self.subject, event);
+    }
+
+    /// Reports a detail event, built only where somebody wants it.
+    #[inline]
+    pub fn detail<'e>(&mut self, event: impl FnOnce() -> Event<'e>) {
+        if self.detail {
+            self.observer.observe(self.turn, &self.subject, &event());
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The session: a state machine that joins two ends.
+//!
+//! ```text
+//!             +-------------- AuthPending --------------+
+//!   gate      |  challenge out, answer in (or reversed)  |  wrong, late, gone
+//!             +----------------+------------------------+----------> closed
+//!                              | admitted (at once where there is no gate)
+//!                              v
+//!             +-------------- Established --------------+
+//!   pump      |  remote -> inward  -> local             |  both directions ended,
+//!             |  remote <- outward <- local             |  failed, idle, too old
+//!             +----------------+------------------------+----------> closed
+//!                              | the local end is done
+//!                              v
+//!             +---------------- Closing ----------------+
+//!   linger    |  send what waits, then the end; discard  |  peer closed too, or
+//!             |  what still comes, so that no reset      |  took too long
+//!             |  overtakes the last bytes                |
+//!             +-----------------------------------------+----------> closed
+//! ```
+//!
+//! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
+//! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
+//! challenge are arguments: this same code runs on sockets and under the simulator.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::end::{End, Progress, Side, Turn};
+use super::event::{Event, Summary};
+use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
+use super::pipe::Pipe;
+
+/// How many bytes one session may move in one turn before the others get theirs. A session that
+/// is stopped by it stays due and goes on in the next turn.
+pub const TURN_BUDGET: usize = 256 * 1024;
+
+/// How long a closing session may take where no half-close deadline is set.
+const CLOSING_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a session may stay in a condition; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the beginning until the gate is passed. Absolute: bytes do not extend it.
+    pub auth: Option<Duration>,
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// Without a byte once one direction has ended; also the limit of Closing, where it is
+    /// absolute.
+    pub half_close: Option<Duration>,
+    /// From the beginning. Absolute.
+    pub lifetime: Option<Duration>,
+}
+
+impl Timeouts {
+    /// No deadline at all.
+    pub const NONE: Self = Self { auth: None, idle: None, half_close: None, lifetime: None };
+}
+
+/// How a session gets past the gate.
+pub enum Admission {
+    /// There is no gate.
+    Open,
+    /// Server role: this challenge is sent, and an answer of this keyring expected.
+    Guard(Rc<Keyring>, Challenge),
+    /// Client role: a challenge is expected, and answered with this secret.
+    Guest(Rc<Secret>, Digest),
+}
+
+/// What a run of a session came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing moves: run again after readiness or a deadline.
+    Wait,
+    /// The turn's budget is spent: run again in the next turn.
+    Again,
+    /// It is over.
+    Close(CloseReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both sides had ended their direction.
+    Finished,
+    /// The service had said all it had to.
+    Served,
+    /// The answer to the challenge was wrong.
+    Refused,
+    /// The peer ended its side before it had answered the challenge.
+    LeftAtGate,
+    /// The server ended its side before it had sent a whole challenge.
+    NoChallenge,
+    /// A deadline passed.
+    Deadline(Deadline),
+    /// An end failed.
+    Failed(Side, io::ErrorKind),
+    /// The program is stopping.
+    Stopped,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("both sides were done"),
+            Self::Served => f.write_str("the service was done"),
+            Self::Refused => f.write_str("the answer to the challenge was wrong"),
+            Self::LeftAtGate => f.write_str("the peer left before it answered the challenge"),
+            Self::NoChallenge => f.write_str("the server closed before it sent a whole challenge"),
+            Self::Deadline(deadline) => deadline.fmt(f),
+            Self::Failed(Side::Remote, kind) => write!(f, "the connection failed: {kind}"),
+            Self::Failed(Side::Local, kind) => write!(f, "the local end failed: {kind}"),
+            Self::Stopped => f.write_str("the program was stopped"),
+        }
+    }
+}
+
+/// The deadlines of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The gate was not passed in time.
+    Auth,
+    /// Nothing moved for too long.
+    Idle,
+    /// One direction had ended and nothing moved in the other for too long.
+    HalfClose,
+    /// The session became too old.
+    Lifetime,
+    /// The peer did not take the last bytes and close in time.
+    Closing,
+}
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auth => "the challenge was not answered in time",
+            Self::Idle => "nothing was sent or received for too long",
+            Self::HalfClose => "one side had ended and the other was silent for too long",
+            Self::Lifetime => "the connection reached its greatest age",
+            Self::Closing => "the peer did not take the last bytes and close in time",
+        })
+    }
+}
+
+/// The name of a state, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateName {
+    /// The gate is being passed.
+    AuthPending,
+    /// Bytes go both ways.
+    Established,
+    /// The last bytes are on their way.
+    Closing,
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Where a session stands, with what only that state needs.
+enum State {
+    AuthPending(Admitting),
+    Established,
+    Closing(CloseReason),
+}
+
+/// A gate that is being passed.
+enum Admitting {
+    Guard {
+        keyring: Rc<Keyring>,
+        challenge: Challenge,
+        asked: bool,
+        answer: Partial<MAX_ANSWER_LEN>,
+    },
+    Guest {
+        secret: Rc<Secret>,
+        digest: Digest,
+        challenge: Partial<CHALLENGE_LEN>,
+    },
+}
+
+/// Two ends, a pipe each way, and the state of what is between them.
+pub struct Session<R, L> {
+    remote: R,
+    local: L,
+    inward: Pipe,
+    outward: Pipe,
+    state: State,
+    timeouts: Rc<Timeouts>,
+    identity: Option<Rc<str>>,
+    opened: Instant,
+    /// The last time that anything moved; in Closing, the time at which it began.
+    touched: Instant,
+}
+
+impl<R: End, L: End> Session<R, L> {
+    /// A session between `remote` and `local` that begins `now`.
+    pub fn new(
+        remote: R,
+        local: L,
+        admission: Admission,
+        timeouts: Rc<Timeouts>,
+        now: Instant,
+    ) -> Self {
+        let state = match admission {
+            Admission::Open => State::Established,
+            Admission::Guard(keyring, challenge) => State::AuthPending(Admitting::Guard {
+                keyring,
+                challenge,
+                asked: false,
+                answer: Partial::new(),
+            }),
+            Admission::Guest(secret, digest) => {
+                State::AuthPending(Admitting::Guest { secret, digest, challenge: Partial::new() })
+            }
+        };
+        Self {
+            remote,
+            local,
+            inward: Pipe::new(),
+            outward: Pipe::new(),
+            state,
+            timeouts,
+            identity: None,
+            opened: now,
+            touched: now,
+        }
+    }
+
+    /// Moves bytes until nothing moves or the turn's budget is spent.
+    pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
+        if let Some((at, deadline)) = self.next_deadline()
+            && at <= turn.now
+        {
+            turn.watch.report(&Event::Deadline(deadline));
+            return Step::Close(CloseReason::Deadline(deadline));
+        }
+        let mut budget = TURN_BUDGET;
+        loop {
+            match self.pump(turn) {
+                Ok(0) => return Step::Wait,
+                Ok(moved) => {
+                    if !matches!(self.state, State::Closing(_)) {
+                        self.touched = turn.now;
+                    }
+                    budget = budget.saturating_sub(moved);
+                    if budget == 0 {
+                        return Step::Again;
+                    }
+                }
+                Err(reason) => return Step::Close(reason),
+            }
+        }
+    }
+
+    /// When to run again even if nothing becomes ready, or `None` for never.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next_deadline().map(|(at, _)| at)
+    }
+
+    /// Gives the storage back. The session is over; what waits is lost.
+    pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        turn.watch.report(&Event::Closed(&Summary {
+            reason,
+            state: self.state_name(),
+            identity: self.identity.as_deref(),
+            received: self.inward.carried(),
+            sent: self.outward.carried(),
+            age: turn.now.saturating_duration_since(self.opened),
+        }));
+        self.inward.discard(turn.pool);
+        self.outward.discard(turn.pool);
+    }
+
+    /// Where the session stands.
+    #[must_use]
+    pub fn state_name(&self) -> StateName {
+        match self.state {
+            State::AuthPending(_) => StateName::AuthPending,
+            State::Established => StateName::Established,
+            State::Closing(_) => StateName::Closing,
+        }
+    }
+
+    /// The end that faces the network.
+    pub fn remote(&mut self) -> &mut R {
+        &mut self.remote
+    }
+
+    /// The end that an admitted peer talks to.
+    pub fn local(&mut self) -> &mut L {
+        &mut self.local
+    }
+
+    /// The bytes received from the remote end and those sent to it, the gate's included.
+    #[must_use]
+    pub fn carried(&self) -> (u64, u64) {
+        (self.inward.carried(), self.outward.carried())
+    }
+
+    /// Lets each end have one exchange; answers how much moved, or why it is over.
+    fn pump(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
+        let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
+            Ok(Progress::Moved(count)) => count,
+            Ok(Progress::Done) => return Err(CloseReason::Finished),
+            Err(error) => return Err(CloseReason::Failed(Side::Remote, error.kind())),
+        };
+        moved += match &mut self.state {
+            State::AuthPending(_) => self.admit(turn)?,
+            State::Established => self.exchange_with_local(turn)?,
+            State::Closing(_) => self.drop_input(turn),
+        };
+        if self.inward.is_finished() && self.outward.is_finished() {
+            return Err(match self.state {
+                State::Closing(reason) => reason,
+                _ => CloseReason::Finished,
+            });
+        }
+        Ok(moved)
+    }
+
+    fn exchange_with_local(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
+        match self.local.exchange(&mut self.inward, &mut self.outward, turn) {
+            Ok(Progress::Moved(count)) => Ok(count),
+            Ok(Progress::Done) => {
+                self.outward.end();
+                self.enter(State::Closing(CloseReason::Served), turn);
+                self.touched = turn.now;
+                Ok(1)
+            }
+            Err(error) => Err(CloseReason::Failed(Side::Local, error.kind())),
+        }
+    }
+
+    fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
+        let dropped = self.inward.discard(turn.pool);
+        if self.inward.is_drained() {
+            self.inward.finish();
+            return dropped + 1;
+        }
+        dropped
+    }
+
+    /// Takes the gate one step further.
+    fn admit(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
+        let State::AuthPending(admitting) = &mut self.state else { return Ok(0) };
+        let mut moved = 0;
+        match admitting {
+            Admitting::Guard { keyring, challenge, asked, answer } => {
+                if !*asked {
+                    moved += self.outward.append(turn.pool, challenge);
+                    assert_eq!(moved, CHALLENGE_LEN, "a challenge fits an empty buffer");
+                    *asked = true;
+                }
+                moved += answer.take(keyring.digest().answer_len(), &mut self.inward, turn);
+                if let Some(answer) = answer.whole(keyring.digest().answer_len()) {
+                    let name = keyring.verify(challenge, answer);
+                    self.identity = Some(name.ok_or(CloseReason::Refused)?);
+                    self.enter(State::Established, turn);
+                } else if self.inward.is_drained() {
+                    return Err(CloseReason::LeftAtGate);
+                }
+            }
+            Admitting::Guest { secret, digest, challenge } => {
+                moved += challenge.take(CHALLENGE_LEN, &mut self.inward, turn);
+                if let Some(challenge) = challenge.whole(CHALLENGE_LEN) {
+                    let challenge = challenge.try_into().expect("whole challenges have its length");
+                    let answer = secret.answer(*digest, challenge);
+                    moved += self.outward.append(turn.pool, answer.as_bytes());
+                    self.enter(State::Established, turn);
+                } else if self.inward.is_drained() {
+                    return Err(CloseReason::NoChallenge);
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    fn enter(&mut self, next: State, turn: &mut Turn<'_>) {
+        let before = self.state_name();
+        self.state = next;
+        let after = self.state_name();
+        assert!(
+            matches!(
+                (before, after),
+                (StateName::AuthPending, StateName::Established)
+                    | (StateName::Established, StateName::Closing)
+            ),
+            "a session went from {before} to {after}"
+        );
+        turn.watch.detail(|| Event::State(before, after));
+    }
+
+    /// The deadline that comes first, and when.
+    fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        let timeouts = &*self.timeouts;
+        let after = |since: Instant, limit: Option<Duration>, deadline| {
+            limit.and_then(|limit| Some((since.checked_add(limit)?, deadline)))
+        };
+        let condition = match self.state {
+            State::AuthPending(_) => after(self.opened, timeouts.auth, Deadline::Auth),
+            State::Established if self.inward.is_open() && self.outward.is_open() => {
+                after(self.touched, timeouts.idle, Deadline::Idle)
+            }
+            State::Established => after(self.touched, timeouts.half_close, Deadline::HalfClose),
+            State::Closing(_) => {
+                let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
+                after(self.touched, Some(limit), Deadline::Closing)
+            }
+        };
+        let lifetime = after(self.opened, timeouts.lifetime, Deadline::Lifetime);
+        match (condition, lifetime) {
+            (Some(one), Some(other)) => Some(if one.0 <= other.0 { one } else { other }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// Up to `N` bytes that arrive in pieces. They wait here and not in a pipe, so that a peer that
+/// stops in the middle of the gate holds no pooled storage.
+struct Partial<const N: usize> {
+    bytes: [u8; N],
+    len: u8,
+}
+
+impl<const N: usize> Partial<N> {
+    fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    fn take(&mut self, wanted: usize, from: &mut Pipe, turn: &mut Turn<'_>) -> usize {
+        let len = self.len as usize;
+        let count = from.len().min(wanted - len);
+        self.bytes[len..len + count].copy_from_slice(&from.bytes()[..count]);
+        self.len += count as u8;
+        from.consume(turn.pool, count);
+        count
+    }
+
+    fn whole(&self, wanted: usize) -> Option<&[u8]> {
+        (self.len as usize == wanted).then_some(&self.bytes[..wanted])
+    }
+}
