@@ -1,3 +1,5 @@
 //! turnstile
+pub mod config;
+pub mod daemon;
 pub mod net;
 pub mod proto;

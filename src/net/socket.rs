@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 use mio::net::{TcpStream, UnixStream};
-use mio::{Registry, Token, event};
+use mio::{Interest, Registry, Token, event};
 
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer};
@@ -41,20 +41,14 @@ impl Socket {
         Self { stream, readiness: Readiness::WRITABLE, side }
     }
 
+    /// The stream itself, to be registered.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         self.readiness = self.readiness.with(readiness);
-    }
-
-    /// The error that the kernel keeps for this socket, such as that of a failed connect.
-    ///
-    /// # Errors
-    /// Those of `getsockopt(2)`.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.take_error(),
-            Stream::Unix(stream) => stream.take_error(),
-        }
     }
 
     fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
@@ -160,6 +154,28 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Stream {
+    /// The error that the kernel keeps for this socket, such as that of a failed connect.
+    ///
+    /// # Errors
+    /// Those of `getsockopt(2)`.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    /// Whether the connection is there.
+    ///
+    /// # Errors
+    /// `NotConnected` while it is not, or any other of `getpeername(2)`.
+    pub fn is_connected(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(drop),
+            Self::Unix(stream) => stream.peer_addr().map(drop),
+        }
+    }
+
     fn shutdown_write(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -190,16 +206,16 @@ impl Write for Stream {
     }
 }
 
-impl event::Source for Socket {
+impl event::Source for Stream {
     fn register(
         &mut self,
         registry: &Registry,
         token: Token,
-        interests: mio::Interest,
+        interests: Interest,
     ) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.register(registry, token, interests),
-            Stream::Unix(stream) => stream.register(registry, token, interests),
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Unix(stream) => stream.register(registry, token, interests),
         }
     }
 
@@ -207,18 +223,18 @@ impl event::Source for Socket {
         &mut self,
         registry: &Registry,
         token: Token,
-        interests: mio::Interest,
+        interests: Interest,
     ) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.reregister(registry, token, interests),
-            Stream::Unix(stream) => stream.reregister(registry, token, interests),
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Unix(stream) => stream.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.deregister(registry),
-            Stream::Unix(stream) => stream.deregister(registry),
+        match self {
+            Self::Tcp(stream) => stream.deregister(registry),
+            Self::Unix(stream) => stream.deregister(registry),
         }
     }
 }

@@ -161,6 +161,42 @@ pub struct Summary<'a> {
     pub age: Duration,
 }
 
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TurnBegan { blocked, events } => {
+                write!(f, "begins after {blocked:?} with {events} events")
+            }
+            Self::TurnEnded { ran } => write!(f, "ends, {ran} sources ran"),
+            Self::Ready(side, readiness) => write!(f, "{side} is {readiness}"),
+            Self::Spawned => f.write_str("enters the slab"),
+            Self::Read(side, transfer) => write!(f, "read from {side}: {transfer}"),
+            Self::Write(side, transfer) => write!(f, "write to {side}: {transfer}"),
+            Self::State(from, to) => write!(f, "{from} -> {to}"),
+            Self::Deadline(deadline) => write!(f, "deadline: {deadline}"),
+            Self::Message(bytes) => write!(f, "message: {}", bytes.escape_ascii()),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Closed(summary) => write!(f, "closed: {summary}"),
+        }
+    }
+}
+
+/// As `key=value` pairs, the reason last.
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "identity={} state={} received={} sent={} seconds={:.3} reason=\"{}\"",
+            self.identity.unwrap_or("-"),
+            self.state,
+            self.received,
+            self.sent,
+            self.age.as_secs_f64(),
+            self.reason
+        )
+    }
+}
+
 /// An observer together with the turn and the subject that it is told about.
 pub struct Watch<'a> {
     observer: &'a mut dyn Observer,

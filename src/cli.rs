@@ -1,0 +1,118 @@
+//! The command line: what may be said, and how it is explained. Nothing is done here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Address;
+use crate::config::units::parse_duration;
+use crate::proto::gate::Digest;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
+78 wrong configuration.
+Environment: RUST_LOG sets what is logged (error, warn, info, debug, trace); NO_COLOR \
+turns colours off.";
+
+/// A single-threaded, non-blocking network gate
+#[derive(Debug, Parser)]
+#[command(name = "turnstile", version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon; without a file, the built-in configuration (loopback only)
+    Serve(Configuration),
+    /// Say whether a configuration is sound, and exit
+    Check(Check),
+    /// Talk to a server: by hand on a terminal, or from a pipe
+    Connect(Connect),
+    /// Print a fresh random secret: 32 bytes as 64 hexadecimal digits
+    Secret,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell it is for
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct Configuration {
+    /// The configuration file; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `turnstile check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Which configuration
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Print the whole configuration, every default included
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `turnstile connect`.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// Where to: tcp://host:port, udp://host:port, unix:///path, or host:port for tcp
+    pub address: Address,
+    /// How to get in
+    #[command(flatten)]
+    pub credentials: Credentials,
+    /// How long to wait for the connection and the challenge; over udp, for an answer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// How a client passes the gate.
+#[derive(Debug, Args)]
+pub struct Credentials {
+    /// The file with the secret; else the environment variable TURNSTILE_SECRET holds it.
+    /// A secret is never an argument: anyone on the machine could read it
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// How the server's challenge is answered: hmac-md5, hmac-sha256, or none
+    /// [default: hmac-md5 where there is a secret, else none]
+    #[arg(long, value_name = "DIGEST", value_parser = parse_auth)]
+    pub auth: Option<Auth>,
+}
+
+/// What `--auth` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// There is no gate.
+    None,
+    /// There is one, with this digest.
+    Hmac(Digest),
+}
+
+fn parse_auth(text: &str) -> Result<Auth, String> {
+    if text == "none" {
+        return Ok(Auth::None);
+    }
+    text.parse().map(Auth::Hmac).map_err(|_| "expected hmac-md5, hmac-sha256 or none".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

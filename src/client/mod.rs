@@ -1,0 +1,5 @@
+//! The client side: talking to a server from a terminal or a pipe.
+
+pub mod connect;
+pub mod credentials;
+pub mod terminal;

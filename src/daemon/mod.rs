@@ -1,0 +1,87 @@
+//! The daemon: from a checked plan to sources in the reactor, until it is told to stop.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
+//! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
+//! | [`connection`] | an accepted connection: a session between a socket and a service |
+//! | [`datagrams`] | a UDP service |
+//! | [`stop`] | signals, and the drain that follows |
+//! | [`log`] | the observer that writes the log, and the writer that never blocks |
+
+pub mod acceptor;
+pub mod admissions;
+pub mod connection;
+pub mod datagrams;
+pub mod host;
+pub mod log;
+pub mod start;
+pub mod stop;
+pub mod throttle;
+
+use std::time::Instant;
+
+use crate::net::reactor::{Context, Next, Source};
+use crate::proto::end::Side;
+use crate::proto::event::Readiness;
+
+use acceptor::Acceptor;
+use connection::Connection;
+use datagrams::Datagrams;
+use host::Host;
+use stop::Stop;
+
+pub use start::{StartError, serve};
+
+/// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
+/// itself; the others are few and boxed, so that they do not make its entries larger.
+pub enum DaemonSource {
+    /// An accepted connection.
+    Connection(Connection),
+    /// A TCP or Unix listener.
+    Acceptor(Box<Acceptor>),
+    /// A UDP service.
+    Datagrams(Box<Datagrams>),
+    /// The signal handler.
+    Stop(Box<Stop>),
+}
+
+impl Source for DaemonSource {
+    type Host = Host;
+
+    fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
+        match self {
+            Self::Connection(connection) => connection.start(context),
+            Self::Acceptor(acceptor) => acceptor.start(context),
+            Self::Datagrams(datagrams) => datagrams.start(context),
+            Self::Stop(stop) => stop.start(context),
+        }
+    }
+
+    fn handle_readiness(&mut self, _side: Side, readiness: Readiness) {
+        match self {
+            Self::Connection(connection) => connection.handle_readiness(readiness),
+            Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
+            Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
+            Self::Stop(_) => {}
+        }
+    }
+
+    fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
+        match self {
+            Self::Connection(connection) => connection.run(context),
+            Self::Acceptor(acceptor) => acceptor.run(context),
+            Self::Datagrams(datagrams) => datagrams.run(context),
+            Self::Stop(stop) => stop.run(context),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Connection(connection) => connection.deadline(),
+            Self::Acceptor(acceptor) => acceptor.deadline(),
+            Self::Datagrams(_) => None,
+            Self::Stop(stop) => stop.deadline(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Stopping: the first signal stops accepting and lets what is open finish; a second one, or the
+//! end of the drain, closes what is left.
+
+use std::time::{Duration, Instant};
+
+use super::DaemonSource;
+use super::host::Phase;
+use crate::net::reactor::{Context, Next};
+use crate::net::signal::StopSignals;
+
+/// The signal handler.
+pub struct Stop {
+    signals: StopSignals,
+    drain: Duration,
+    drain_ends: Option<Instant>,
+}
+
+impl Stop {
+    /// A handler that lets open connections go on for `drain` after the first signal.
+    #[must_use]
+    pub fn new(signals: StopSignals, drain: Duration) -> Self {
+        Self { signals, drain, drain_ends: None }
+    }
+
+    /// Registers for the signals.
+    pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        if let Err(error) = self.signals.register(context) {
+            log::error!("signals cannot be watched: {error}; only SIGKILL will stop this process");
+        }
+        Next::Wait
+    }
+
+    /// Goes on to the next phase for each signal, and when the drain is over.
+    pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        let before = context.host.phase;
+        for _ in 0..self.signals.take() {
+            self.next_phase(context);
+        }
+        if let Phase::Draining(until) = context.host.phase
+            && until <= context.now
+        {
+            context.host.phase = Phase::Stopping;
+            log::warn!(
+                "the drain is over: {} connections are closed",
+                context.host.admissions.open()
+            );
+        }
+        if context.host.phase != before {
+            context.wake_all();
+        }
+        Next::Wait
+    }
+
+    /// The end of the drain.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.drain_ends
+    }
+
+    fn next_phase(&mut self, context: &mut Context<'_, DaemonSource>) {
+        let open = context.host.admissions.open();
+        context.host.phase = match context.host.phase {
+            Phase::Running => {
+                log::info!(
+                    "stopping: {open} connections may go on for {:?}; a second signal closes them",
+                    self.drain
+                );
+                let until = context.now + self.drain;
+                self.drain_ends = Some(until);
+                Phase::Draining(until)
+            }
+            Phase::Draining(_) | Phase::Stopping => {
+                log::warn!("a second signal: {open} connections are closed");
+                Phase::Stopping
+            }
+        };
+    }
+}
