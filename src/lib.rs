@@ -1,2 +1,3 @@
 //! turnstile
+pub mod config;
 pub mod proto;
