@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Address;
-use crate::config::units::parse_duration;
-use crate::proto::gate::Digest;
+use turnstile::config::Address;
+use turnstile::config::units::parse_duration;
+use turnstile::proto::gate::Digest;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
@@ -18,15 +18,15 @@ turns colours off.";
 /// A single-threaded, non-blocking network gate
 #[derive(Debug, Parser)]
 #[command(name = "turnstile", version, about, after_help = EXIT_CODES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the daemon; without a file, the built-in configuration (loopback only)
     Serve(Configuration),
     /// Say whether a configuration is sound, and exit
@@ -46,52 +46,52 @@ pub enum Command {
 
 /// Which configuration.
 #[derive(Debug, Args)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// The configuration file; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// `turnstile check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// Which configuration
     #[command(flatten)]
-    pub configuration: Configuration,
+    pub(crate) configuration: Configuration,
     /// Print the whole configuration, every default included
     #[arg(long)]
-    pub print: bool,
+    pub(crate) print: bool,
 }
 
 /// `turnstile connect`.
 #[derive(Debug, Args)]
-pub struct Connect {
+pub(crate) struct Connect {
     /// Where to: tcp://host:port, udp://host:port, unix:///path, or host:port for tcp
-    pub address: Address,
+    pub(crate) address: Address,
     /// How to get in
     #[command(flatten)]
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// How long to wait for the connection and the challenge; over udp, for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// How a client passes the gate.
 #[derive(Debug, Args)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The file with the secret; else the environment variable TURNSTILE_SECRET holds it.
     /// A secret is never an argument: anyone on the machine could read it
     #[arg(long, value_name = "FILE")]
-    pub secret_file: Option<PathBuf>,
+    pub(crate) secret_file: Option<PathBuf>,
     /// How the server's challenge is answered: hmac-md5, hmac-sha256, or none
     /// [default: hmac-md5 where there is a secret, else none]
     #[arg(long, value_name = "DIGEST", value_parser = parse_auth)]
-    pub auth: Option<Auth>,
+    pub(crate) auth: Option<Auth>,
 }
 
 /// What `--auth` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
+pub(crate) enum Auth {
     /// There is no gate.
     None,
     /// There is one, with this digest.

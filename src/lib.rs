@@ -1,4 +1,5 @@
 //! turnstile
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod net;

@@ -20,6 +20,7 @@ const LINE_LIMIT: usize = 64 * 1024;
 pub struct Terminal {
     stdio: Stdio,
     conversation: Option<Conversation>,
+    was_cut_off: bool,
 }
 
 /// A conversation with a person.
@@ -40,13 +41,19 @@ impl Terminal {
     pub fn new(stdio: Stdio, is_conversation: bool) -> Self {
         let conversation = is_conversation
             .then(|| Conversation { prompt_is_due: true, ..Conversation::default() });
-        Self { stdio, conversation }
+        Self { stdio, conversation, was_cut_off: false }
     }
 
     /// Standard input and output, to be registered.
     #[must_use]
     pub fn stdio(&self) -> &Stdio {
         &self.stdio
+    }
+
+    /// Whether the server ended the conversation while there could have been more to say.
+    #[must_use]
+    pub fn was_cut_off(&self) -> bool {
+        self.was_cut_off
     }
 
     fn print(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
@@ -88,6 +95,7 @@ impl End for Terminal {
         }
         if to.is_drained() {
             // The server has gone, and nobody would hear what is still typed.
+            self.was_cut_off = from.is_open();
             return Ok(Progress::Done);
         }
         match &mut self.conversation {
@@ -164,10 +172,7 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
     match outcome {
         Ok(count) => Ok(Some(count)),
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
         {
             Ok(None)
         }

@@ -90,7 +90,7 @@ impl Acceptor {
 
     fn admit(&mut self, stream: Stream, peer: Peer, context: &mut Context<'_, DaemonSource>) {
         let challenge = match self.offer.keyring {
-            Some(_) => context.host.nonces.next(),
+            Some(_) => context.host.nonces.fresh(),
             None => Ok([0; CHALLENGE_LEN]),
         };
         let challenge = match challenge {

@@ -3,14 +3,12 @@
 use std::io;
 use std::time::Instant;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::admissions::Admissions;
-use crate::proto::end::Clock;
+use crate::net::clock::SystemClock;
 use crate::proto::gate::{CHALLENGE_LEN, Challenge};
 
 /// The state of the daemon that is not any one source's.
@@ -44,32 +42,6 @@ impl Host {
     }
 }
 
-/// The system's clock in the zone that was the system's when the daemon started. The zone is
-/// read once, because reading it again would be a file read in the loop.
-pub struct SystemClock {
-    zone: TimeZone,
-}
-
-impl SystemClock {
-    /// Reads the system's time zone: `TZ`, or `/etc/localtime`.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { zone: TimeZone::system() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Clock for SystemClock {
-    fn local_time(&self) -> jiff::Zoned {
-        Timestamp::now().to_zoned(self.zone.clone())
-    }
-}
-
 /// How many challenges one system call fetches.
 const NONCE_BATCH: usize = 32;
 
@@ -91,7 +63,7 @@ impl Nonces {
     ///
     /// # Errors
     /// Where the operating system gives no randomness; nobody can be admitted then.
-    pub fn next(&mut self) -> io::Result<Challenge> {
+    pub fn fresh(&mut self) -> io::Result<Challenge> {
         if self.left == 0 {
             SysRng.try_fill_bytes(&mut self.stock[..]).map_err(io::Error::other)?;
             self.left = NONCE_BATCH;
@@ -121,7 +93,7 @@ mod tests {
     fn no_challenge_comes_twice() {
         let mut nonces = Nonces::new();
         let many: HashSet<Challenge> =
-            (0..NONCE_BATCH * 3).map(|_| nonces.next().expect("randomness")).collect();
+            (0..NONCE_BATCH * 3).map(|_| nonces.fresh().expect("randomness")).collect();
         assert_eq!(many.len(), NONCE_BATCH * 3);
         assert!(!many.contains(&[0; CHALLENGE_LEN]));
     }

@@ -22,6 +22,9 @@ const QUEUE_LIMIT: usize = 256 * 1024;
 /// that this much fits (`PIPE_BUF` on Linux).
 const PIECE: usize = 4096;
 
+/// How long the end of the program waits for a reader of its last lines.
+const LAST_WORDS_MS: u8 = 250;
+
 /// Writes what happens as lines, one for each connection that ends.
 pub struct LogObserver {
     refusals: Throttle,
@@ -110,10 +113,10 @@ impl LogQueue {
         }
     }
 
-    /// Writes the rest, waiting for a reader up to `timeout`, before the program ends.
-    pub fn finish(&self, timeout: PollTimeout) {
+    /// Writes the rest before the program ends, with some patience for whoever reads it.
+    pub fn finish(&self) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.write_to(&mut io::stderr(), timeout);
+        lines.write_to(&mut io::stderr(), PollTimeout::from(LAST_WORDS_MS));
     }
 }
 
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_nobody_reads_costs_lines_and_not_the_loop() {
-        let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+        let (mut reader, mut writer) = io::pipe().expect("a pipe");
         let mut queue = LogQueue::default();
         let line = [b'x'; 1024];
         for _ in 0..1000 {

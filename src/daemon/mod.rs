@@ -35,6 +35,7 @@ pub use start::{StartError, serve};
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.
+#[allow(clippy::large_enum_variant)]
 pub enum DaemonSource {
     /// An accepted connection.
     Connection(Connection),

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use nix::poll::PollTimeout;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::DaemonSource;
@@ -13,11 +12,12 @@ use super::acceptor::Acceptor;
 use super::admissions::Admissions;
 use super::connection::Offer;
 use super::datagrams::Datagrams;
-use super::host::{Host, Nonces, Phase, SystemClock};
+use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, Plan};
+use crate::net::clock::SystemClock;
 use crate::net::listener::Listener;
 use crate::net::reactor::Reactor;
 use crate::net::signal::StopSignals;
@@ -32,10 +32,6 @@ const BLOCKS_KEPT: usize = 64;
 /// Descriptors that the daemon needs beside one for each connection: listeners, epoll, the signal
 /// pipe, standard streams, and some room.
 const DESCRIPTORS_BESIDE: u64 = 64;
-
-/// How long the end of the program waits for a reader of its last log lines, in
-/// milliseconds.
-const LAST_WORDS: u8 = 250;
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +99,6 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
         reactor.turn()?;
     }
     log::info!("stopped {}", reactor.host().admissions.counts);
-    log.finish(PollTimeout::from(LAST_WORDS));
     Ok(())
 }
 
@@ -150,9 +145,7 @@ fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> {
         Address::Tcp(at) | Address::Tls(at) => resolve(at)?
             .into_iter()
             .map(|address| {
-                Listener::tcp(address)
-                    .map(acceptor)
-                    .map_err(bind_error(format!("tcp://{address}")))
+                Listener::tcp(address).map(acceptor).map_err(bind_error(format!("tcp://{address}")))
             })
             .collect(),
     }

@@ -4,9 +4,13 @@
 //! [`socket`] is the one place that knows edge triggering; the rest are the things that can become
 //! ready.
 
+pub mod clock;
+pub mod dial;
 pub mod listener;
 pub mod reactor;
 pub mod signal;
 pub mod socket;
+pub mod stdio;
 pub mod timer;
 pub mod udp;
+pub mod udp_peer;

@@ -205,7 +205,7 @@ impl<S: Source> Reactor<S> {
     fn wait(&mut self) -> io::Result<Instant> {
         let before = Instant::now();
         let timeout = if self.due.is_empty() {
-            self.wheel.next().map(|at| at.saturating_duration_since(before))
+            self.wheel.next_due().map(|at| at.saturating_duration_since(before))
         } else {
             Some(std::time::Duration::ZERO)
         };

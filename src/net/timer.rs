@@ -117,7 +117,7 @@ impl Wheel {
     }
 
     /// When to look again: the moment at which the next filed key comes due.
-    pub fn next(&mut self) -> Option<Instant> {
+    pub fn next_due(&mut self) -> Option<Instant> {
         self.next_tick().map(|tick| self.origin + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
     }
 
@@ -165,11 +165,11 @@ mod tests {
         let mut wheel = Wheel::new(start);
         wheel.file(3, start + Duration::from_millis(100));
         assert_eq!(expired(&mut wheel, start + Duration::from_millis(99)), []);
-        let next = wheel.next().expect("a key is filed");
+        let next = wheel.next_due().expect("a key is filed");
         assert!(next >= start + Duration::from_millis(100));
         assert!(next <= start + Duration::from_millis(100) + TICK);
         assert_eq!(expired(&mut wheel, next), [3]);
-        assert_eq!(wheel.next(), None);
+        assert_eq!(wheel.next_due(), None);
     }
 
     #[test]
@@ -178,9 +178,9 @@ mod tests {
         let mut wheel = Wheel::new(start);
         wheel.file(0, start + TICK * 10);
         wheel.file(0, start + TICK * 20);
-        assert_eq!(wheel.next(), Some(start + TICK * 10));
+        assert_eq!(wheel.next_due(), Some(start + TICK * 10));
         wheel.file(0, start + TICK * 5);
-        assert_eq!(wheel.next(), Some(start + TICK * 5));
+        assert_eq!(wheel.next_due(), Some(start + TICK * 5));
         assert_eq!(expired(&mut wheel, start + TICK * 30), [0]);
     }
 
@@ -189,7 +189,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         wheel.file(0, start + Duration::from_secs(86_400));
-        let next = wheel.next().expect("a key is filed");
+        let next = wheel.next_due().expect("a key is filed");
         assert_eq!(next, start + TICK * (BUCKETS as u32 - 1));
         assert_eq!(expired(&mut wheel, next), [0]);
     }
@@ -247,7 +247,7 @@ mod tests {
                 }
                 prop_assert_eq!(wheel.filed, deadlines.len());
                 if let Some(at) = deadlines.values().min() {
-                    prop_assert!(wheel.next().expect("filed") <= (*at).max(now) + TICK * 2);
+                    prop_assert!(wheel.next_due().expect("filed") <= (*at).max(now) + TICK * 2);
                 }
             }
         }

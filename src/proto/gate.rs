@@ -210,23 +210,22 @@ impl Keyed {
     }
 
     fn answer(&self, message: &[u8]) -> Answer {
-        let mut answer = Answer { bytes: [0; MAX_ANSWER_LEN], len: 0 };
         match self {
             Self::Md5(mac) => {
-                answer.set(&mac.clone().chain_update(message).finalize().into_bytes())
+                Answer::new(&mac.clone().chain_update(message).finalize().into_bytes())
             }
             Self::Sha256(mac) => {
-                answer.set(&mac.clone().chain_update(message).finalize().into_bytes());
+                Answer::new(&mac.clone().chain_update(message).finalize().into_bytes())
             }
         }
-        answer
     }
 }
 
 impl Answer {
-    fn set(&mut self, bytes: &[u8]) {
-        self.len = bytes.len();
-        self.bytes[..bytes.len()].copy_from_slice(bytes);
+    fn new(digest: &[u8]) -> Self {
+        let mut bytes = [0; MAX_ANSWER_LEN];
+        bytes[..digest.len()].copy_from_slice(digest);
+        Self { bytes, len: digest.len() }
     }
 }
 

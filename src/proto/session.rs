@@ -59,6 +59,18 @@ impl Timeouts {
     pub const NONE: Self = Self { auth: None, idle: None, half_close: None, lifetime: None };
 }
 
+/// What a server does best with where nobody said anything else.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            auth: Some(Duration::from_secs(10)),
+            idle: Some(Duration::from_secs(600)),
+            half_close: Some(Duration::from_secs(30)),
+            lifetime: None,
+        }
+    }
+}
+
 /// How a session gets past the gate.
 pub enum Admission {
     /// There is no gate.
@@ -275,6 +287,12 @@ impl<R: End, L: End> Session<R, L> {
         }));
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
+    }
+
+    /// Whether the last byte and the end have been passed to the remote end.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outward.is_finished()
     }
 
     /// Where the session stands.

@@ -1,0 +1,287 @@
+//! Addresses as people write them: `tcp://host:port`, `tls://host:port`, `udp://host:port`,
+//! `unix:///path`; a bare `host:port` is tcp.
+//!
+//! This module reads, prints and resolves them. It opens no socket.
+//!
+//! Invariant: what [`Address`] prints, it reads back as an equal address; and two ways of writing
+//! one IP address, or one host name in capitals or not, give equal addresses.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Every form of an address, for help texts.
+pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix:///path, \
+                         or host:port for tcp";
+
+/// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) less its closing NUL.
+const MAX_UNIX_PATH: usize = 107;
+
+/// Where to listen, or where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP stream.
+    Tcp(HostPort),
+    /// TLS over TCP. Only clients use it: what a listener speaks is not part of its address.
+    Tls(HostPort),
+    /// Datagrams.
+    Udp(HostPort),
+    /// A Unix stream socket at this absolute path.
+    Unix(PathBuf),
+}
+
+/// A host, by name or by number, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets.
+    pub host: String,
+    /// The port; 0 lets the system choose one to listen on.
+    pub port: u16,
+}
+
+impl Address {
+    /// The host and port, or `None` for a Unix socket.
+    #[must_use]
+    pub fn host_port(&self) -> Option<&HostPort> {
+        match self {
+            Self::Tcp(at) | Self::Tls(at) | Self::Udp(at) => Some(at),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether only this machine can reach it: a Unix socket always, a host when every address
+    /// that its name stands for is a loopback address. Looks names up as
+    /// [`HostPort::resolve`] does, and blocks as it does.
+    ///
+    /// # Errors
+    /// The host is unknown.
+    pub fn is_loopback(&self) -> Result<bool, ResolveError> {
+        let Some(at) = self.host_port() else { return Ok(true) };
+        Ok(at.resolve()?.iter().all(|address| address.ip().to_canonical().is_loopback()))
+    }
+}
+
+impl HostPort {
+    /// Every socket address that this host and port stand for; never none.
+    ///
+    /// A host name is looked up by the system's resolver, which blocks, for seconds when a name
+    /// server does not answer: for start-up only, never inside the event loop.
+    ///
+    /// # Errors
+    /// The host is unknown, or the resolver failed.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
+        let unknown = |reason| ResolveError { host: self.host.clone(), reason };
+        let found: Vec<_> =
+            (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?.collect();
+        if found.is_empty() {
+            return Err(unknown(io::Error::other("the name has no address")));
+        }
+        Ok(found)
+    }
+}
+
+/// No address was found for a host.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown host `{host}`: {reason}; check the spelling, or write an IP address")]
+pub struct ResolveError {
+    host: String,
+    reason: io::Error,
+}
+
+/// A text is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an address: {reason}")]
+pub struct AddressError {
+    text: String,
+    reason: String,
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address = match text.split_once("://") {
+            None if text.starts_with('/') => Err(format!("a Unix socket is unix://{text}")),
+            None | Some(("tcp", _)) => host_port(text, "tcp://").map(Self::Tcp),
+            Some(("tls", _)) => host_port(text, "tls://").map(Self::Tls),
+            Some(("udp", _)) => host_port(text, "udp://").map(Self::Udp),
+            Some(("unix", path)) => unix_path(path).map(Self::Unix),
+            Some((scheme, _)) => Err(format!("`{scheme}` is unknown; write {FORMS}")),
+        };
+        address.map_err(|reason| AddressError { text: text.to_owned(), reason })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(at) => write!(f, "tcp://{at}"),
+            Self::Tls(at) => write!(f, "tls://{at}"),
+            Self::Udp(at) => write!(f, "udp://{at}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Reads what follows `scheme`, or all of `text` where it does not begin with it.
+fn host_port(text: &str, scheme: &str) -> Result<HostPort, String> {
+    let text = text.strip_prefix(scheme).unwrap_or(text);
+    let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) else {
+        return Err("it has no port; write host:port".to_owned());
+    };
+    Ok(HostPort { host: parse_host(host)?, port: parse_port(port)? })
+}
+
+fn parse_host(host: &str) -> Result<String, String> {
+    if let Some(rest) = host.strip_prefix('[') {
+        return parse_ipv6(rest.strip_suffix(']').unwrap_or(rest));
+    }
+    if host.is_empty() || host == "*" {
+        return Err("it has no host; every address of this machine is 0.0.0.0 or [::]".to_owned());
+    }
+    if host.contains(':') {
+        return Err("an IPv6 address goes in brackets, as in [::1]:80".to_owned());
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !host.bytes().all(allowed) {
+        return Err("a host is a name or an IP address, with nothing around it".to_owned());
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// An IPv6 address, with the zone that a link-local one needs (`fe80::1%eth0`, RFC 6874 less its
+/// escaping).
+fn parse_ipv6(text: &str) -> Result<String, String> {
+    let (number, zone) = text.split_once('%').map_or((text, None), |(n, z)| (n, Some(z)));
+    let wrong = || "what stands in brackets is not an IPv6 address, such as [::1]".to_owned();
+    let number = IpAddr::V6(number.parse::<Ipv6Addr>().map_err(|_| wrong())?);
+    match zone {
+        None => Ok(number.to_string()),
+        Some(zone) if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            Ok(format!("{number}%{zone}"))
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
+        .ok_or_else(|| "a port is a number from 0 to 65535".to_owned())
+}
+
+fn unix_path(path: &str) -> Result<PathBuf, String> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err("a Unix socket has an absolute path, as in unix:///run/gate.sock".to_owned());
+    }
+    if path.len() > MAX_UNIX_PATH {
+        return Err(format!("the system allows a socket's path {MAX_UNIX_PATH} bytes"));
+    }
+    if path.contains('\0') {
+        return Err("a path cannot hold a NUL".to_owned());
+    }
+    Ok(Path::new(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_form_is_read_and_printed() {
+        let cases = [
+            ("tcp://127.0.0.1:9999", "tcp://127.0.0.1:9999"),
+            ("localhost:80", "tcp://localhost:80"),
+            ("LocalHost:80", "tcp://localhost:80"),
+            ("tls://example.org:443", "tls://example.org:443"),
+            ("udp://[::]:12345", "udp://[::]:12345"),
+            ("[0:0::1]:0", "tcp://[::1]:0"),
+            ("tcp://[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("unix:///run/gate.sock", "unix:///run/gate.sock"),
+        ];
+        for (text, printed) in cases {
+            let address: Address = text.parse().expect(text);
+            assert_eq!(address.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(address));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused_with_the_right_form() {
+        let cases = [
+            ("localhost", "it has no port"),
+            ("tcp://[::1]", "it has no port"),
+            (":80", "0.0.0.0 or [::]"),
+            ("tcp://*:80", "0.0.0.0 or [::]"),
+            ("::1:80", "goes in brackets"),
+            ("[::1%]:80", "not an IPv6 address"),
+            ("[127.0.0.1]:80", "not an IPv6 address"),
+            ("localhost:65536", "from 0 to 65535"),
+            ("localhost:+80", "from 0 to 65535"),
+            ("localhost:", "from 0 to 65535"),
+            ("tcp://me@localhost:80", "with nothing around it"),
+            ("http://localhost:80", "`http` is unknown"),
+            ("/run/gate.sock", "unix:///run/gate.sock"),
+            ("unix://run/gate.sock", "absolute path"),
+            ("unix:///run/", "absolute path"),
+        ];
+        for (text, part) in cases {
+            let message = text.parse::<Address>().expect_err(text).to_string();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(message.starts_with(&format!("`{text}` is not an address: ")), "{message}");
+        }
+        let long = format!("unix:///{}", "x".repeat(MAX_UNIX_PATH));
+        assert!(long.parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn loopback_is_what_only_this_machine_reaches() {
+        let cases = [
+            ("tcp://127.3.2.1:80", true),
+            ("udp://[::1]:80", true),
+            ("tcp://[::ffff:127.0.0.1]:80", true),
+            ("localhost:80", true),
+            ("unix:///run/gate.sock", true),
+            ("tcp://0.0.0.0:80", false),
+            ("tcp://[::]:80", false),
+            ("tcp://192.0.2.1:80", false),
+        ];
+        for (text, expected) in cases {
+            let address: Address = text.parse().expect(text);
+            assert_eq!(address.is_loopback().expect(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_host_is_said_to_be_unknown() {
+        // A name under `.invalid` never exists (RFC 6761).
+        let address: Address = "tcp://nobody.invalid:80".parse().expect("well formed");
+        let message = address.is_loopback().expect_err("must not resolve").to_string();
+        assert!(message.starts_with("unknown host `nobody.invalid`: "), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_printed_so_that_it_is_read_again(text in "((tcp|tls|udp|unix)://)?/?\\PC{0,12}(:[0-9]{1,5})?") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! From the parsed text to the plan: which tables there are, and what goes together.
+//!
+//! Invariant: a plan comes out only when no fault was found, and every fault is found in one pass.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::proto::gate::Secret;
+use crate::proto::service::Kind;
+
+use super::address::Address;
+use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Timeouts, service_name};
+use super::report::{Fault, Faults};
+use super::secrets::{self, Secrets};
+use super::table::Table;
+use super::values;
+
+/// The secret that the tutorials and the built-in configuration use. Everyone knows it.
+pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
+
+/// The most connections that may be asked for.
+const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// Checks the whole of a configuration. Relative paths are relative to `folder`.
+pub(super) fn plan(
+    document: Spanned<DeTable<'_>>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Option<Plan> {
+    let mut document = Table::new("the file", document);
+    let limits = limits(&mut document, faults);
+    let secrets = secrets::read(&mut document, folder, faults);
+    if document.lacks("listener") {
+        let help = "add a [[listener]] with a name, an address and a service";
+        faults.add(0..0, Fault::new("nothing to listen on", "no [[listener]]", help));
+    }
+    let mut seen = Seen::default();
+    let mut listeners = Vec::new();
+    for table in document.tables("listener", "[[listener]]", faults) {
+        listeners.extend(listener(table, &secrets, &mut seen, faults));
+    }
+    document.finish(faults);
+    faults.are_none().then_some(Plan { limits, secrets: secrets.fetched, listeners })
+}
+
+fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut table) = document.table("limits", "[limits]", faults) else { return limits };
+    let all = |value| values::count(value, 1..=MAX_CONNECTIONS);
+    set(&mut limits.connections, table.take("connections", all, faults));
+    let per_ip = |value| values::count(value, 0..=MAX_CONNECTIONS);
+    set(&mut limits.connections_per_ip, table.take("connections_per_ip", per_ip, faults));
+    set(&mut limits.drain, table.take("drain", values::duration, faults));
+    set(&mut limits.buffer, table.take("buffer", values::buffer, faults));
+    table.finish(faults);
+    limits
+}
+
+/// Names and addresses of the listeners so far.
+#[derive(Default)]
+struct Seen {
+    names: Vec<String>,
+    addresses: Vec<Address>,
+}
+
+fn listener(
+    mut table: Table<'_>,
+    secrets: &Secrets,
+    seen: &mut Seen,
+    faults: &mut Faults,
+) -> Option<Listener> {
+    let name = table.require("name", values::name, faults);
+    let address = table.require("address", values::listener_address, faults);
+    let place = address.as_ref().map(Spanned::get_ref);
+    let service = service(&mut table, faults);
+    let gate = gate(&mut table, address.as_ref(), secrets, faults);
+    let timeouts = timeouts(&mut table, place, faults);
+    let amplify = table.take("amplify", values::flag, faults);
+    let unix_mode = table.take("unix_mode", values::mode, faults);
+    table.finish(faults);
+
+    if let (Some(amplify), Some(Address::Tcp(_) | Address::Unix(_))) = (&amplify, place) {
+        let message = "`amplify` is for datagrams";
+        let help = "remove it: a stream cannot be asked for under a forged address";
+        faults.add(amplify.span(), Fault::new(message, "not udp", help));
+    }
+    if let (Some(mode), Some(Address::Tcp(_) | Address::Udp(_))) = (&unix_mode, place) {
+        let message = "`unix_mode` is for Unix sockets";
+        let help = "remove it, or listen on unix:///path";
+        faults.add(mode.span(), Fault::new(message, "not a Unix socket", help));
+    }
+    if let Some(name) = &name {
+        seen.name(name, faults);
+    }
+    if let Some(address) = &address {
+        seen.address(address, faults);
+    }
+    Some(Listener {
+        name: name?.into_inner(),
+        address: address?.into_inner(),
+        service: service?,
+        gate,
+        timeouts,
+        amplify: amplify.is_some_and(Spanned::into_inner),
+        unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
+    })
+}
+
+impl Seen {
+    fn name(&mut self, name: &Spanned<String>, faults: &mut Faults) {
+        if self.names.contains(name.get_ref()) {
+            let message = format!("the listener `{}` is there twice", name.get_ref());
+            let help = "give each listener its own name";
+            faults.add(name.span(), Fault::new(message, "again", help));
+        }
+        self.names.push(name.get_ref().clone());
+    }
+
+    fn address(&mut self, address: &Spanned<Address>, faults: &mut Faults) {
+        // Every listener that leaves its port to the system gets another one.
+        if address.get_ref().host_port().is_some_and(|at| at.port == 0) {
+            return;
+        }
+        if self.addresses.contains(address.get_ref()) {
+            let message = format!("{} is listened on twice", address.get_ref());
+            let help = "give one of the two listeners another address";
+            faults.add(address.span(), Fault::new(message, "again", help));
+        }
+        self.addresses.push(address.get_ref().clone());
+    }
+}
+
+fn service(table: &mut Table<'_>, faults: &mut Faults) -> Option<Kind> {
+    let text_is_given = table.has("text");
+    let text = table.take("text", values::reply_text, faults);
+    let service = table.require("service", values::service, faults)?;
+    let span = service.span();
+    match (service.into_inner(), text) {
+        (Kind::Reply(_), Some(text)) => Some(Kind::Reply(text.into_inner().into())),
+        (Kind::Reply(_), None) => {
+            if !text_is_given {
+                let message = "`reply` has no `text` to reply with";
+                let help = "add a line `text = \"...\"`";
+                faults.add(span, Fault::new(message, "this service", help));
+            }
+            None
+        }
+        (service, Some(text)) => {
+            let message = format!("`{}` has no use for a `text`", service_name(&service));
+            let help = "remove it, or write service = \"reply\"";
+            faults.add(text.span(), Fault::new(message, "only for `reply`", help));
+            None
+        }
+        (service, None) => Some(service),
+    }
+}
+
+fn gate(
+    table: &mut Table<'_>,
+    address: Option<&Spanned<Address>>,
+    secrets: &Secrets,
+    faults: &mut Faults,
+) -> Option<Gate> {
+    let is_open = !table.has("auth");
+    let auth = table.take("auth", values::auth, faults);
+    let all_secrets = !table.has("secrets");
+    let chosen = table.take("secrets", values::names, faults);
+    let is_open = is_open || auth.as_ref().is_some_and(|auth| auth.get_ref().is_none());
+    if let (true, Some(chosen)) = (is_open, &chosen) {
+        let message = "`secrets` without `auth`: this listener lets everyone in";
+        let help = "add auth = \"hmac-sha256\", or remove the secrets";
+        faults.add(chosen.span(), Fault::new(message, "never asked for", help));
+    }
+
+    let auth = auth?;
+    let digest = (*auth.get_ref())?;
+    if matches!(address.map(Spanned::get_ref), Some(Address::Udp(_))) {
+        let message = "datagrams have no session to admit";
+        let help = "remove `auth`, or listen on tcp://";
+        faults.add(auth.span(), Fault::new(message, "on a udp address", help));
+    }
+    let admitted: Vec<Secret> = if all_secrets {
+        secrets.fetched.iter().map(|fetched| fetched.secret.clone()).collect()
+    } else {
+        pick(chosen.as_ref()?.get_ref(), secrets, faults)
+    };
+    let none_is_named = chosen.as_ref().is_some_and(|chosen| chosen.get_ref().is_empty());
+    if none_is_named || !secrets.any {
+        let message = "a gate without a secret lets nobody in";
+        let help = "add a [[secret]]; `turnstile secret` makes one";
+        faults.add(auth.span(), Fault::new(message, "needs a secret", help));
+    }
+    if let (Some(address), Some(public)) =
+        (address, admitted.iter().find(|secret| secret.is(DEMONSTRATION_SECRET)))
+    {
+        reject_public(public, address, faults);
+    }
+    Some(Gate { digest, secrets: admitted })
+}
+
+/// The secrets of these names.
+fn pick(names: &[Spanned<String>], secrets: &Secrets, faults: &mut Faults) -> Vec<Secret> {
+    for name in names.iter().filter(|name| !secrets.names.contains(name.get_ref())) {
+        let help = match secrets.names.as_slice() {
+            [] => "there is no [[secret]] with a name".to_owned(),
+            known => format!("the secrets are {}", known.join(", ")),
+        };
+        let message = format!("unknown secret `{}`", name.get_ref());
+        faults.add(name.span(), Fault::new(message, "unknown", help));
+    }
+    let of_name = |name: &Spanned<String>| {
+        let found = secrets.fetched.iter().find(|it| it.secret.name() == name.get_ref());
+        found.map(|found| found.secret.clone())
+    };
+    names.iter().filter_map(of_name).collect()
+}
+
+/// The demonstration secret guards nothing, so it may stand only where nobody else gets.
+fn reject_public(secret: &Secret, address: &Spanned<Address>, faults: &mut Faults) {
+    let fault = match address.get_ref().is_loopback() {
+        Ok(true) => return,
+        Ok(false) => Fault::new(
+            format!("the secret `{}` is the demonstration secret, which is public", secret.name()),
+            "not a loopback address",
+            "make a secret with `turnstile secret`, or listen on 127.0.0.1",
+        ),
+        Err(unknown) => Fault::new(unknown.to_string(), "unknown host", "write an IP address"),
+    };
+    faults.add(address.span(), fault);
+}
+
+fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(mut table) = table.table("timeouts", "[listener.timeouts]", faults) else {
+        return timeouts;
+    };
+    if matches!(address, Some(Address::Udp(_))) {
+        let message = "datagrams have no session to time";
+        let help = "remove the timeouts, or listen on tcp://";
+        faults.add(table.span(), Fault::new(message, "on a udp address", help));
+    }
+    set(&mut timeouts.auth, table.take("auth", values::timeout, faults));
+    set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
+    set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));
+    set(&mut timeouts.lifetime, table.take("lifetime", values::timeout, faults));
+    table.finish(faults);
+    timeouts
+}
+
+/// Puts what was found in the place of the default.
+fn set<T>(place: &mut T, found: Option<Spanned<T>>) {
+    if let Some(found) = found {
+        *place = found.into_inner();
+    }
+}

@@ -1,0 +1,142 @@
+//! What the daemon is to do: the checked and typed form of a configuration.
+//!
+//! A plan holds values only. It reads no file and opens no socket; whatever is in it has passed
+//! every check, so that nothing that takes a plan needs to check it again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
+use crate::proto::service::Kind;
+pub use crate::proto::session::Timeouts;
+
+use super::address::Address;
+
+/// The smallest buffer that may be asked for, in bytes.
+pub const MIN_BUFFER: usize = 4096;
+
+/// The largest buffer that may be asked for, in bytes.
+pub const MAX_BUFFER: usize = 1 << 20;
+
+/// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
+pub const DEFAULT_UNIX_MODE: u32 = 0o600;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What the process as a whole may use.
+    pub limits: Limits,
+    /// Every secret, in the order of the file, with where it came from.
+    pub secrets: Vec<SourcedSecret>,
+    /// What to listen on, in the order of the file; at least one.
+    pub listeners: Vec<Listener>,
+}
+
+/// What the process as a whole may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once, over all listeners.
+    pub connections: usize,
+    /// Connections open at once from one IP address; 0 sets no limit of its own.
+    pub connections_per_ip: usize,
+    /// How long a stop waits for open connections; zero does not wait.
+    pub drain: Duration,
+    /// Bytes that a connection may hold in each direction, [`MIN_BUFFER`] to [`MAX_BUFFER`].
+    pub buffer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_ip: 0,
+            drain: Duration::from_secs(30),
+            buffer: 65_536,
+        }
+    }
+}
+
+/// One address and what is offered there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Its name in logs and metrics, unique in the plan.
+    pub name: String,
+    /// Where it listens: tcp, udp or unix, and unique in the plan unless its port is 0.
+    pub address: Address,
+    /// What an admitted peer talks to.
+    pub service: Kind,
+    /// Who is admitted; `None` admits everyone, as every udp listener does.
+    pub gate: Option<Gate>,
+    /// How long its connections may wait; of no meaning to a udp listener.
+    pub timeouts: Timeouts,
+    /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,
+    /// which lets a forger of source addresses multiply traffic.
+    pub amplify: bool,
+    /// Permission bits of a Unix socket's path; of no meaning to other listeners.
+    pub unix_mode: u32,
+}
+
+/// Who is admitted.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// What answers are made with.
+    pub digest: Digest,
+    /// Any one of these lets a client in; at least one.
+    pub secrets: Vec<Secret>,
+}
+
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && self.secrets.len() == other.secrets.len()
+            && self.secrets.iter().zip(&other.secrets).all(|(a, b)| same_secret(a, b))
+    }
+}
+
+/// A secret and where it came from.
+#[derive(Clone, Debug)]
+pub struct SourcedSecret {
+    /// The secret itself.
+    pub secret: Secret,
+    /// Where its bytes were read.
+    pub origin: SecretOrigin,
+}
+
+impl PartialEq for SourcedSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.origin == other.origin && same_secret(&self.secret, &other.secret)
+    }
+}
+
+/// Where the bytes of a secret came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretOrigin {
+    /// They stand in the configuration itself.
+    Literal,
+    /// The file at this absolute path.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Environment(String),
+}
+
+/// The name by which a configuration asks for a service.
+#[must_use]
+pub fn service_name(service: &Kind) -> &'static str {
+    match service {
+        Kind::Upper => "upper",
+        Kind::Once => "once",
+        Kind::Greet => "greet",
+        Kind::Time => "time",
+        Kind::Echo => "echo",
+        Kind::Discard => "discard",
+        Kind::Daytime => "daytime",
+        Kind::Chargen => "chargen",
+        Kind::Reply(_) => "reply",
+    }
+}
+
+/// A secret does not show its bytes, but two that answer alike let the same clients in.
+fn same_secret(one: &Secret, other: &Secret) -> bool {
+    let answer = |secret: &Secret| secret.answer(Digest::Sha256, &[0; CHALLENGE_LEN]);
+    one.name() == other.name() && answer(one).as_bytes() == answer(other).as_bytes()
+}

@@ -1,0 +1,239 @@
+//! A plan as the text of a configuration, with every figure written out.
+//!
+//! Invariant: the text parses to an equal plan, but for secrets that stood in the configuration
+//! itself. No secret is printed, so [`NOT_SHOWN`] stands in their place, and a configuration that
+//! holds it is refused: a text that lost its secret can never be served.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use toml::Value;
+
+use crate::proto::service::Kind;
+
+use super::address::Address;
+use super::plan::{Limits, Listener, Plan, SecretOrigin, SourcedSecret, Timeouts, service_name};
+use super::units::{show_duration, show_mode, show_size};
+
+/// What is printed for a secret that stands in the configuration itself.
+pub(super) const NOT_SHOWN: &str = "<not shown>";
+
+/// The plan as a configuration.
+#[must_use]
+pub fn to_toml(plan: &Plan) -> String {
+    let mut out = String::new();
+    write(&mut out, plan).expect("writing to a string does not fail");
+    out
+}
+
+fn write(out: &mut String, plan: &Plan) -> fmt::Result {
+    write_limits(out, &plan.limits)?;
+    plan.secrets.iter().try_for_each(|secret| write_secret(out, secret))?;
+    plan.listeners.iter().try_for_each(|listener| write_listener(out, listener))
+}
+
+fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
+    writeln!(out, "[limits]")?;
+    writeln!(out, "connections = {}", limits.connections)?;
+    writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
+    writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
+    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+}
+
+fn write_secret(out: &mut String, sourced: &SourcedSecret) -> fmt::Result {
+    writeln!(out, "\n[[secret]]")?;
+    writeln!(out, "name = {}", quoted(sourced.secret.name()))?;
+    match &sourced.origin {
+        SecretOrigin::Literal => writeln!(out, "value = {}", quoted(NOT_SHOWN)),
+        SecretOrigin::File(path) => writeln!(out, "file = {}", quoted(path.to_string_lossy())),
+        SecretOrigin::Environment(name) => writeln!(out, "env = {}", quoted(name.as_str())),
+    }
+}
+
+fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
+    writeln!(out, "\n[[listener]]")?;
+    writeln!(out, "name = {}", quoted(listener.name.as_str()))?;
+    writeln!(out, "address = {}", quoted(listener.address.to_string()))?;
+    writeln!(out, "service = {}", quoted(service_name(&listener.service)))?;
+    if let Kind::Reply(text) = &listener.service {
+        writeln!(out, "text = {}", quoted(String::from_utf8_lossy(text)))?;
+    }
+    match &listener.gate {
+        None => writeln!(out, "auth = \"none\"")?,
+        Some(gate) => {
+            let names: Vec<_> = gate.secrets.iter().map(|secret| quoted(secret.name())).collect();
+            writeln!(out, "auth = {}", quoted(gate.digest.name()))?;
+            writeln!(out, "secrets = [{}]", names.join(", "))?;
+        }
+    }
+    match &listener.address {
+        Address::Udp(_) => return writeln!(out, "amplify = {}", listener.amplify),
+        Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
+        Address::Tcp(_) | Address::Tls(_) => {}
+    }
+    write_timeouts(out, &listener.timeouts)
+}
+
+fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
+    let show = |timeout: Option<Duration>| quoted(show_duration(timeout.unwrap_or_default()));
+    writeln!(out, "[listener.timeouts]")?;
+    writeln!(out, "auth = {}", show(timeouts.auth))?;
+    writeln!(out, "idle = {}", show(timeouts.idle))?;
+    writeln!(out, "half_close = {}", show(timeouts.half_close))?;
+    writeln!(out, "lifetime = {}", show(timeouts.lifetime))
+}
+
+/// A TOML string, quoted and escaped as it needs to be.
+fn quoted(text: impl Into<String>) -> String {
+    Value::String(text.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    use crate::config::plan::{DEFAULT_UNIX_MODE, Gate};
+    use crate::config::{BUILT_IN, HostPort, parse};
+    use crate::proto::gate::{Digest, Secret};
+
+    use super::*;
+
+    /// A variable that every process has.
+    const VARIABLE: &str = "PATH";
+
+    /// Two secrets: one from a file of `folder`, one from the environment.
+    fn secrets(folder: &Path) -> Vec<SourcedSecret> {
+        let path = folder.join("secret \"quoted\"");
+        fs::write(&path, "from a file").expect("the folder is ours");
+        let variable = std::env::var(VARIABLE).expect("set for every process");
+        let secret = |name, text: &str| Secret::new(name, Zeroizing::new(text.as_bytes().to_vec()));
+        vec![
+            SourcedSecret {
+                secret: secret("file", "from a file"),
+                origin: SecretOrigin::File(path),
+            },
+            SourcedSecret {
+                secret: secret("variable", &variable),
+                origin: SecretOrigin::Environment(VARIABLE.to_owned()),
+            },
+        ]
+    }
+
+    fn duration() -> impl Strategy<Value = Duration> {
+        let unit = prop::sample::select(vec![1, 1000, 60_000, 3_600_000]);
+        (1u64..8760, unit).prop_map(|(count, ms)| Duration::from_millis(count * ms))
+    }
+
+    fn timeouts() -> impl Strategy<Value = Timeouts> {
+        let any = || prop::option::of(duration());
+        (any(), any(), any(), any()).prop_map(|(auth, idle, half_close, lifetime)| Timeouts {
+            auth,
+            idle,
+            half_close,
+            lifetime,
+        })
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        (1..=1_000_000usize, 0..=1_000_000usize, duration(), 4096..=1_048_576usize).prop_map(
+            |(connections, connections_per_ip, drain, buffer)| Limits {
+                connections,
+                connections_per_ip,
+                drain,
+                buffer,
+            },
+        )
+    }
+
+    fn service() -> impl Strategy<Value = Kind> {
+        prop_oneof![
+            Just(Kind::Upper),
+            Just(Kind::Once),
+            Just(Kind::Greet),
+            Just(Kind::Time),
+            Just(Kind::Echo),
+            Just(Kind::Discard),
+            Just(Kind::Daytime),
+            ".{1,40}".prop_map(|text| Kind::Reply(text.into_bytes().into())),
+            "[\"'\\\\\n\r\t a]{1,20}".prop_map(|text| Kind::Reply(text.into_bytes().into())),
+        ]
+    }
+
+    /// A listener without its place in the plan, which gives it its name and address.
+    fn listener(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Listener> {
+        let secrets: Vec<_> = secrets.into_iter().map(|sourced| sourced.secret).collect();
+        let digest = prop::sample::select(vec![Digest::Md5, Digest::Sha256]);
+        let gate = (digest, prop::sample::subsequence(secrets, 1..=2))
+            .prop_map(|(digest, secrets)| Gate { digest, secrets });
+        let place = (0..3u8, any::<bool>(), 0..=0o777u32);
+        (place, service(), prop::option::of(gate), timeouts()).prop_map(
+            |((scheme, amplify, mode), service, gate, timeouts)| {
+                let at = HostPort { host: "::1".to_owned(), port: 0 };
+                let plain = Listener {
+                    name: String::new(),
+                    address: Address::Tcp(at.clone()),
+                    service,
+                    gate,
+                    timeouts,
+                    amplify: false,
+                    unix_mode: DEFAULT_UNIX_MODE,
+                };
+                match scheme {
+                    0 => plain,
+                    1 => Listener {
+                        address: Address::Unix(PathBuf::from("/run/é \"gate\"")),
+                        unix_mode: mode,
+                        ..plain
+                    },
+                    _ => Listener {
+                        address: Address::Udp(at),
+                        gate: None,
+                        timeouts: Timeouts::default(),
+                        amplify,
+                        ..plain
+                    },
+                }
+            },
+        )
+    }
+
+    fn plan(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Plan> {
+        let listeners = prop::collection::vec(listener(secrets.clone()), 1..5);
+        (limits(), listeners).prop_map(move |(limits, mut listeners)| {
+            for (number, listener) in listeners.iter_mut().enumerate() {
+                listener.name = format!("\"{number}\"");
+                if let Address::Unix(path) = &mut listener.address {
+                    path.push(number.to_string());
+                }
+            }
+            Plan { limits, secrets: secrets.clone(), listeners }
+        })
+    }
+
+    #[test]
+    fn a_printed_plan_parses_to_an_equal_plan() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        proptest!(|(plan in plan(secrets(folder.path())))| {
+            let text = to_toml(&plan);
+            match parse(&text, "printed", Path::new("")) {
+                Ok(read) => prop_assert_eq!(read, plan),
+                Err(report) => prop_assert!(false, "{}\n{}", report, text),
+            }
+        });
+    }
+
+    #[test]
+    fn a_literal_secret_is_left_out_and_cannot_be_served() {
+        let plan = parse(BUILT_IN, "built-in", Path::new("")).expect("sound");
+        let text = to_toml(&plan);
+        assert!(text.contains("value = \"<not shown>\"") && !text.contains("Jedan"), "{text}");
+        let report = parse(&text, "printed", Path::new("")).expect_err("its secret is missing");
+        assert_eq!(report.problems().count(), 1, "{report}");
+        assert!(report.to_string().contains("the secret itself is missing"), "{report}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads the `[[secret]]` tables and fetches each secret from where it is kept.
+//!
+//! Invariant: the bytes of a secret are wiped when dropped, and no fault quotes them.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{self, Path, PathBuf};
+
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use crate::proto::gate::Secret;
+
+use super::plan::{SecretOrigin, SourcedSecret};
+use super::print::NOT_SHOWN;
+use super::report::{Fault, Faults};
+use super::table::Table;
+use super::values;
+
+/// The longest secret, in bytes. Far beyond any use; it bounds what a wrong path can make us read.
+const MAX_SECRET: usize = 65_536;
+
+/// The secrets of a configuration.
+pub(super) struct Secrets {
+    /// Whether there is any `[[secret]]`, sound or not.
+    pub(super) any: bool,
+    /// Every name, also of secrets that could not be fetched, so that one fault does not look
+    /// like two.
+    pub(super) names: Vec<String>,
+    /// Those that could be fetched.
+    pub(super) fetched: Vec<SourcedSecret>,
+}
+
+/// Reads every `[[secret]]` of `document`. Relative paths are relative to `folder`.
+pub(super) fn read(document: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Secrets {
+    let any = !document.lacks("secret");
+    let mut secrets = Secrets { any, names: Vec::new(), fetched: Vec::new() };
+    for mut table in document.tables("secret", "[[secret]]", faults) {
+        let name = table.require("name", values::name, faults);
+        if let Some(name) = &name {
+            declare(name, &mut secrets.names, faults);
+        }
+        let fetched = fetch(&mut table, folder, faults);
+        table.finish(faults);
+        if let (Some(name), Some((bytes, origin))) = (name, fetched) {
+            let secret = Secret::new(name.into_inner(), bytes);
+            secrets.fetched.push(SourcedSecret { secret, origin });
+        }
+    }
+    secrets
+}
+
+fn declare(name: &Spanned<String>, names: &mut Vec<String>, faults: &mut Faults) {
+    if names.contains(name.get_ref()) {
+        let message = format!("the secret `{}` is there twice", name.get_ref());
+        faults.add(name.span(), Fault::new(message, "again", "give each secret its own name"));
+    }
+    names.push(name.get_ref().clone());
+}
+
+/// The bytes of a secret and where they came from.
+type Fetched = (Zeroizing<Vec<u8>>, SecretOrigin);
+
+fn fetch(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Fetched> {
+    const SOURCES: [&str; 3] = ["value", "file", "env"];
+    let given: Vec<_> = SOURCES.into_iter().filter(|key| table.has(key)).collect();
+    table.hide("value", faults);
+    let value = table.take("value", values::secret_bytes, faults);
+    let file = table.take("file", values::text, faults);
+    let variable = table.take("env", values::text, faults);
+    if given.len() != 1 {
+        let message = match given.len() {
+            0 => "a secret without its source".to_owned(),
+            _ => format!("a secret with more than one source: {}", given.join(", ")),
+        };
+        let help = "give exactly one of value = \"...\", file = \"...\", env = \"...\"";
+        faults.add(table.span(), Fault::new(message, "this secret", help));
+        return None;
+    }
+
+    let (span, fetched) = if let Some(value) = value {
+        (value.span(), Ok((value.into_inner(), SecretOrigin::Literal)))
+    } else if let Some(file) = file {
+        (file.span(), from_file(file.get_ref(), folder))
+    } else {
+        let variable = variable?;
+        (variable.span(), from_environment(variable.into_inner()))
+    };
+    match fetched.and_then(reject_unusable) {
+        Ok(fetched) => Some(fetched),
+        Err(fault) => {
+            faults.add(span, fault);
+            None
+        }
+    }
+}
+
+fn from_file(path: &str, folder: &Path) -> Result<Fetched, Fault> {
+    let path = path::absolute(folder.join(path)).unwrap_or_else(|_| PathBuf::from(path));
+    let mut bytes = read_bounded(&path).map_err(|error| {
+        let message = format!("the secret's file {} cannot be read: {error}", path.display());
+        let help = "check the path, which is relative to this file's folder, and who may read it";
+        Fault::new(message, "this file", help)
+    })?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok((bytes, SecretOrigin::File(path)))
+}
+
+/// All of a file of at most [`MAX_SECRET`] bytes, or one byte more of a longer one.
+fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    File::open(path)?.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn from_environment(name: String) -> Result<Fetched, Fault> {
+    match env::var_os(&name) {
+        Some(value) => Ok((Zeroizing::new(value.into_vec()), SecretOrigin::Environment(name))),
+        None => {
+            let message = format!("the environment variable `{name}` is not set");
+            let help = "set it, or keep the secret in a file and write file = \"...\"";
+            Err(Fault::new(message, "not set", help))
+        }
+    }
+}
+
+fn reject_unusable((bytes, origin): Fetched) -> Result<Fetched, Fault> {
+    const MAKE_ONE: &str = "make one with `turnstile secret`";
+    if bytes.is_empty() {
+        return Err(Fault::new("an empty secret would let everyone in", "empty", MAKE_ONE));
+    }
+    if bytes.len() > MAX_SECRET {
+        let message = format!("a secret of more than {MAX_SECRET} bytes is surely a mistake");
+        return Err(Fault::new(message, "too long", MAKE_ONE));
+    }
+    if bytes.as_slice() == NOT_SHOWN.as_bytes() {
+        let message = "the secret itself is missing: `turnstile check --print` leaves it out";
+        let help = "write the secret here, or better file = \"...\" or env = \"...\"";
+        return Err(Fault::new(message, "left out", help));
+    }
+    Ok((bytes, origin))
+}

@@ -1,0 +1,155 @@
+//! Durations, sizes and permission bits as people write them: `250ms`, `64KiB`, `0660`.
+//!
+//! Invariant: what a `show_*` function prints, its `parse_*` function reads back as the same value.
+
+use std::time::Duration;
+
+/// The longest duration that is taken: a year of 365 days.
+pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A text is not a quantity of the kind that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// Not a whole number and a unit of time.
+    #[error("`{0}` is not a duration such as 250ms, 10s, 10m or 1h")]
+    Duration(String),
+    /// More than [`MAX_DURATION`].
+    #[error("`{0}` is too long: the longest duration is 8760h")]
+    TooLong(String),
+    /// Not a whole number and a unit of size.
+    #[error("`{0}` is not a size such as 512B, 64KiB or 1MiB")]
+    Size(String),
+    /// Not permission bits.
+    #[error("`{0}` is not a mode such as 0660")]
+    Mode(String),
+}
+
+const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const SIZE_UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Reads a duration such as `250ms`, `10s`, `10m` or `1h`.
+///
+/// # Errors
+/// The text is anything else, or longer than [`MAX_DURATION`].
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let (count, unit) =
+        split_unit(text, &DURATION_UNITS).ok_or_else(|| UnitError::Duration(text.to_owned()))?;
+    count
+        .checked_mul(unit)
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= MAX_DURATION)
+        .ok_or_else(|| UnitError::TooLong(text.to_owned()))
+}
+
+/// The shortest exact form of a duration of whole milliseconds. Anything finer is dropped.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
+        0 => "0s".to_owned(),
+        ms => show_unit(ms, &DURATION_UNITS),
+    }
+}
+
+/// Reads a size in bytes such as `512B`, `64KiB` or `1MiB`.
+///
+/// # Errors
+/// The text is anything else.
+pub fn parse_size(text: &str) -> Result<usize, UnitError> {
+    split_unit(text, &SIZE_UNITS)
+        .and_then(|(count, unit)| usize::try_from(count.checked_mul(unit)?).ok())
+        .ok_or_else(|| UnitError::Size(text.to_owned()))
+}
+
+/// The shortest exact form of a size in bytes.
+#[must_use]
+pub fn show_size(bytes: usize) -> String {
+    show_unit(bytes as u64, &SIZE_UNITS)
+}
+
+/// Reads permission bits in octal, such as `0660`.
+///
+/// # Errors
+/// The text is anything else, or has bits that are not permissions for owner, group and others.
+pub fn parse_mode(text: &str) -> Result<u32, UnitError> {
+    let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    octal
+        .then(|| u32::from_str_radix(text, 8).ok())
+        .flatten()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| UnitError::Mode(text.to_owned()))
+}
+
+/// Permission bits as four octal digits.
+#[must_use]
+pub fn show_mode(mode: u32) -> String {
+    format!("{mode:04o}")
+}
+
+fn split_unit(text: &str, units: &[(&str, u64)]) -> Option<(u64, u64)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    Some((count.parse().ok()?, *factor))
+}
+
+fn show_unit(count: u64, units: &[(&str, u64)]) -> String {
+    let whole = units.iter().find(|(_, factor)| count.is_multiple_of(*factor));
+    whole.map_or_else(|| count.to_string(), |(name, factor)| format!("{}{name}", count / factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        let cases = [("250ms", 250), ("10s", 10_000), ("10m", 600_000), ("1h", 3_600_000)];
+        for (text, ms) in cases {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)));
+            assert_eq!(show_duration(Duration::from_millis(ms)), text);
+        }
+        assert_eq!(parse_duration("0ms"), Ok(Duration::ZERO));
+        assert_eq!(show_duration(Duration::ZERO), "0s");
+        for text in ["", "s", "10", "1.5s", "-1s", "10 s", "10S", "1d", "99999999999999999999s"] {
+            assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())));
+        }
+        for text in ["8761h", "18446744073709551615h"] {
+            assert_eq!(parse_duration(text), Err(UnitError::TooLong(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        let cases = [("4095B", 4095), ("64KiB", 65_536), ("1MiB", 1 << 20)];
+        for (text, bytes) in cases {
+            assert_eq!(parse_size(text), Ok(bytes));
+            assert_eq!(show_size(bytes), text);
+        }
+        for text in ["", "64", "64KB", "64 KiB", "18446744073709551615MiB"] {
+            assert_eq!(parse_size(text), Err(UnitError::Size(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn modes_are_read() {
+        for (text, mode) in [("0660", 0o660), ("600", 0o600), ("0000", 0), ("0777", 0o777)] {
+            assert_eq!(parse_mode(text), Ok(mode));
+        }
+        for text in ["", "0", "0680", "1777", "00660", "u+rw"] {
+            assert_eq!(parse_mode(text), Err(UnitError::Mode(text.to_owned())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(ms in 0u64..=31_536_000_000, bytes: u32, mode in 0u32..=0o777) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+            let bytes = bytes as usize;
+            prop_assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+            prop_assert_eq!(parse_mode(&show_mode(mode)), Ok(mode));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What each kind of TOML value may be: one function a kind, from the parsed value to a typed one
+//! or to what is wrong with it.
+//!
+//! A function here sees one value alone; whether values go together is for [`super::check`].
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+use zeroize::Zeroizing;
+
+use crate::proto::gate::Digest;
+use crate::proto::service::Kind;
+
+use super::address::Address;
+use super::plan::{MAX_BUFFER, MIN_BUFFER, service_name};
+use super::report::Fault;
+use super::units;
+
+/// The longest name of a listener or a secret, in characters.
+const MAX_NAME: usize = 64;
+
+/// The longest text of `service = "reply"`, in bytes: it fits whole into the smallest buffer.
+const MAX_REPLY: usize = MIN_BUFFER;
+
+/// Every service there is; `reply` without its text, which is a key of its own.
+fn services() -> [Kind; 9] {
+    [
+        Kind::Upper,
+        Kind::Once,
+        Kind::Greet,
+        Kind::Time,
+        Kind::Echo,
+        Kind::Discard,
+        Kind::Daytime,
+        Kind::Chargen,
+        Kind::Reply([].into()),
+    ]
+}
+
+/// A string of any kind.
+pub(super) fn text(value: DeValue<'_>) -> Result<String, Fault> {
+    match value {
+        DeValue::String(text) => Ok(text.into_owned()),
+        other => Err(wrong_type(&other, "a string", "put it in quotes")),
+    }
+}
+
+/// The bytes of a secret.
+pub(super) fn secret_bytes(value: DeValue<'_>) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    text(value).map(|text| Zeroizing::new(text.into_bytes()))
+}
+
+/// A name of a listener or a secret: one word, because it stands in log lines.
+pub(super) fn name(value: DeValue<'_>) -> Result<String, Fault> {
+    let name = text(value)?;
+    let word = !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    if word && (1..=MAX_NAME).contains(&name.chars().count()) {
+        return Ok(name);
+    }
+    let help = format!("a name has 1 to {MAX_NAME} characters, none of them white space");
+    Err(Fault::new("not a name", "not a name", help))
+}
+
+/// Names of secrets.
+pub(super) fn names(value: DeValue<'_>) -> Result<Vec<Spanned<String>>, Fault> {
+    const RIGHT: &str = "write a list of names, such as [\"one\", \"two\"]";
+    let DeValue::Array(array) = value else {
+        return Err(wrong_type(&value, "a list", RIGHT));
+    };
+    let named = |element: Spanned<DeValue<'_>>| {
+        let span = element.span();
+        match element.into_inner() {
+            DeValue::String(name) => Ok(Spanned::new(span, name.into_owned())),
+            other => Err(wrong_type(&other, "a list of strings", RIGHT)),
+        }
+    };
+    array.into_iter().map(named).collect()
+}
+
+/// An address that can be listened on.
+pub(super) fn listener_address(value: DeValue<'_>) -> Result<Address, Fault> {
+    const RIGHT: &str = "a listener's address is tcp://host:port, udp://host:port or unix:///path";
+    let text = text(value)?;
+    match text.parse() {
+        Ok(Address::Tls(_)) => {
+            let message = format!("`{text}` cannot be listened on");
+            Err(Fault::new(message, "not for a listener", RIGHT))
+        }
+        Ok(address) => Ok(address),
+        Err(error) => Err(Fault::new(error.to_string(), "not an address", RIGHT)),
+    }
+}
+
+/// A service by its name; `reply` comes without its text.
+pub(super) fn service(value: DeValue<'_>) -> Result<Kind, Fault> {
+    let name = text(value)?;
+    services().into_iter().find(|service| service_name(service) == name).ok_or_else(|| {
+        let known: Vec<_> = services().iter().map(service_name).collect();
+        let help = format!("the services are {}", known.join(", "));
+        Fault::new(format!("unknown service `{name}`"), "unknown", help)
+    })
+}
+
+/// What `service = "reply"` answers.
+pub(super) fn reply_text(value: DeValue<'_>) -> Result<Vec<u8>, Fault> {
+    let text = text(value)?;
+    if (1..=MAX_REPLY).contains(&text.len()) {
+        return Ok(text.into_bytes());
+    }
+    let message = format!("a text of {} bytes is out of range", text.len());
+    Err(Fault::new(message, "out of range", format!("write 1 to {MAX_REPLY} bytes")))
+}
+
+/// How clients prove themselves; `None` when they need not.
+pub(super) fn auth(value: DeValue<'_>) -> Result<Option<Digest>, Fault> {
+    let name = text(value)?;
+    if name == "none" {
+        return Ok(None);
+    }
+    name.parse().map(Some).map_err(|_| {
+        let help = "write none, hmac-md5 or hmac-sha256";
+        Fault::new(format!("unknown authentication `{name}`"), "unknown", help)
+    })
+}
+
+/// A duration.
+pub(super) fn duration(value: DeValue<'_>) -> Result<Duration, Fault> {
+    const RIGHT: &str = "write a whole number and ms, s, m or h in quotes";
+    let DeValue::String(text) = value else {
+        return Err(wrong_type(&value, "a duration", RIGHT));
+    };
+    units::parse_duration(&text)
+        .map_err(|error| Fault::new(error.to_string(), "this duration", RIGHT))
+}
+
+/// A duration, of which zero turns off what it is for.
+pub(super) fn timeout(value: DeValue<'_>) -> Result<Option<Duration>, Fault> {
+    duration(value).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+}
+
+/// A whole number in `range`.
+pub(super) fn count(value: DeValue<'_>, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    let right = format!("write a whole number from {} to {}", range.start(), range.end());
+    let DeValue::Integer(number) = value else {
+        return Err(wrong_type(&value, "a whole number", &right));
+    };
+    usize::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| Fault::new(format!("{number} is out of range"), "out of range", right))
+}
+
+/// Bytes of a buffer: a whole number, or a text such as `64KiB`.
+pub(super) fn buffer(value: DeValue<'_>) -> Result<usize, Fault> {
+    let DeValue::String(text) = &value else {
+        return count(value, MIN_BUFFER..=MAX_BUFFER);
+    };
+    let (least, most) = (units::show_size(MIN_BUFFER), units::show_size(MAX_BUFFER));
+    let right = format!("write a size from \"{least}\" to \"{most}\"");
+    match units::parse_size(text) {
+        Ok(size) if (MIN_BUFFER..=MAX_BUFFER).contains(&size) => Ok(size),
+        Ok(_) => Err(Fault::new(format!("{text} is out of range"), "out of range", right)),
+        Err(error) => Err(Fault::new(error.to_string(), "not a size", right)),
+    }
+}
+
+/// Permission bits.
+pub(super) fn mode(value: DeValue<'_>) -> Result<u32, Fault> {
+    const RIGHT: &str = "write octal digits up to 0777 in quotes";
+    let DeValue::String(text) = value else {
+        return Err(wrong_type(&value, "a mode", RIGHT));
+    };
+    units::parse_mode(&text).map_err(|error| Fault::new(error.to_string(), "not a mode", RIGHT))
+}
+
+/// Yes or no.
+pub(super) fn flag(value: DeValue<'_>) -> Result<bool, Fault> {
+    match value {
+        DeValue::Boolean(flag) => Ok(flag),
+        other => Err(wrong_type(&other, "true or false", "write true or false, without quotes")),
+    }
+}
+
+/// A table, written `header`.
+pub(super) fn table<'t>(value: DeValue<'t>, header: &str) -> Result<DeTable<'t>, Fault> {
+    match value {
+        DeValue::Table(table) => Ok(table),
+        other => Err(wrong_type(&other, "a table", &format!("write {header}"))),
+    }
+}
+
+/// Any number of tables, each written `header`.
+pub(super) fn tables<'t>(value: DeValue<'t>, header: &str) -> Result<DeArray<'t>, Fault> {
+    let right = format!("write {header}, in double brackets, once for each");
+    match value {
+        DeValue::Array(array) => Ok(array),
+        other => Err(wrong_type(&other, "a list of tables", &right)),
+    }
+}
+
+/// What to say of a value of the wrong type. Names the type and not the value, which may be a
+/// secret in the wrong place.
+pub(super) fn wrong_type(value: &DeValue<'_>, expected: &str, right: &str) -> Fault {
+    let found = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Fault::new(format!("expected {expected}, found {found}"), found, right)
+}
