@@ -61,7 +61,10 @@ fn the_built_in_configuration_is_sound_and_complete() {
     ];
     let expected = expected.map(|(name, address, service)| (name, address.to_owned(), service));
     assert_eq!(listeners, expected);
-    assert_eq!(plan.listeners[4].service, Kind::Reply(b"UDP server sending data".as_slice().into()));
+    assert_eq!(
+        plan.listeners[4].service,
+        Kind::Reply(b"UDP server sending data".as_slice().into())
+    );
 
     let gate = plan.listeners[0].gate.as_ref().expect("the first listener has a gate");
     assert_eq!(gate.digest, Digest::Md5);
