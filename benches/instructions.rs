@@ -21,10 +21,13 @@ use turnstile::proto::pipe::Pipe;
 use turnstile::proto::service::Kind;
 use turnstile::proto::session::{Admission, Session, Step, Timeouts};
 
+/// A name, and what does so many requests.
+type Scenario = (&'static str, fn(usize));
+
 const SCENARIO: &str = "TURNSTILE_BENCH_SCENARIO";
 const REQUESTS: &str = "TURNSTILE_BENCH_REQUESTS";
 
-const SCENARIOS: [(&str, fn(usize)); 5] = [
+const SCENARIOS: [Scenario; 5] = [
     ("bare 64 B", |requests| bare(requests, 64)),
     ("session 64 B", |requests| upper(requests, 64)),
     ("bare 16 KiB", |requests| bare(requests, 16 * 1024)),

@@ -12,6 +12,7 @@ use std::net::Shutdown;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
 
+use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer};
 use crate::proto::pipe::Pipe;
@@ -41,9 +42,13 @@ impl Socket {
         Self { stream, readiness: Readiness::WRITABLE, side }
     }
 
-    /// The stream itself, to be registered.
-    pub fn stream(&mut self) -> &mut Stream {
-        &mut self.stream
+    /// Registers for readiness as this side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        context.register(&mut self.stream, self.side, both)
     }
 
     /// Remembers what an event said.

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
+use mio::Interest;
 use mio::net::UdpSocket;
 
+use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer};
 use crate::proto::pipe::Pipe;
@@ -43,9 +45,13 @@ impl UdpPeer {
         Ok(Self { socket, framing, readiness: Readiness::WRITABLE, sent: false })
     }
 
-    /// The socket itself, to be registered.
-    pub fn socket(&mut self) -> &mut UdpSocket {
-        &mut self.socket
+    /// Registers for readiness as the remote side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        context.register(&mut self.socket, Side::Remote, both)
     }
 
     /// Remembers what an event said.
