@@ -1,5 +1,7 @@
 //! The command line: what may be said, and how it is explained. Nothing is done here.
 
+mod load;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,9 +11,11 @@ use turnstile::config::Address;
 use turnstile::config::units::parse_duration;
 use turnstile::proto::gate::Digest;
 
+pub(crate) use load::{Activity, Load, Output, Payload, Report};
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
-78 wrong configuration.
+3 an objective of a load test was missed; 78 wrong configuration.
 Environment: RUST_LOG sets what is logged (error, warn, info, debug, trace); NO_COLOR \
 turns colours off.";
 
@@ -33,6 +37,10 @@ pub(crate) enum Command {
     Check(Check),
     /// Talk to a server: by hand on a terminal, or from a pipe
     Connect(Connect),
+    /// Put a server under load, check what it answers, and say how fast that was
+    Load(Box<Load>),
+    /// Show, add up or compare the reports of load tests
+    Report(Report),
     /// Print a fresh random secret: 32 bytes as 64 hexadecimal digits
     Secret,
     /// Print a completion script for a shell

@@ -9,13 +9,14 @@
 //! |---|---|---|---|
 //! | a server connection | an accepted [socket](net::socket) | asks | a [service](proto::service) |
 //! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
+//! | `turnstile load` | a socket to a server | answers | a [generator](load::generator) |
 //!
 //! # The layers
 //!
 //! Imports run from left to right only; a test reads the sources and fails when one does not.
 //!
 //! ```text
-//! main -> daemon, client -> config, net -> proto
+//! main -> daemon, client, load -> config, net -> proto
 //! ```
 //!
 //! | folder | what it is | what it must not do |
@@ -25,6 +26,7 @@
 //! | [`config`] | TOML to a checked, typed plan | open a socket |
 //! | [`daemon`] | a plan to sources in the reactor, until it is stopped | block |
 //! | [`client`] | talking to a server from a terminal or a pipe | |
+//! | [`load`] | many clients at once, timed and checked | leave out what would spoil the figures |
 //!
 //! # The states of a session
 //!
@@ -74,5 +76,6 @@
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod load;
 pub mod net;
 pub mod proto;

@@ -1,6 +1,7 @@
 //! Parse, dispatch, exit code: nothing else.
 
 mod cli;
+mod load_command;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -11,19 +12,19 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use cli::{Auth, Check, Cli, Command, Configuration, Connect};
+use cli::{Auth, Check, Cli, Command, Configuration, Connect, Credentials};
 use turnstile::client::connect::{self, Request};
 use turnstile::client::credentials;
 use turnstile::config::{self, ConfigError, Source};
 use turnstile::daemon;
-use turnstile::proto::gate::Digest;
+use turnstile::proto::gate::{Digest, Secret};
 
 /// A configuration that cannot be used: `EX_CONFIG` of sysexits(3).
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(error) = error.downcast_ref::<ConfigError>() {
@@ -36,23 +37,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(configuration) => serve(configuration),
-        Command::Check(check) => print(&self::check(check)?),
-        Command::Connect(connect) => self::connect(connect),
-        Command::Secret => print(&secret()?),
+        Command::Load(words) => return load_command::load(*words),
+        Command::Report(words) => return load_command::report(&words),
+        Command::Serve(configuration) => serve(configuration)?,
+        Command::Check(check) => print(&self::check(check)?)?,
+        Command::Connect(connect) => self::connect(connect)?,
+        Command::Secret => print(&secret()?)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "turnstile", &mut script);
-            print(&script)
+            print(&script)?;
         }
         Command::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(&page)
+            print(&page)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
@@ -77,8 +81,14 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
 
 fn connect(connect: Connect) -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let secret = credentials::secret(connect.credentials.secret_file.as_deref())?;
-    let gate = match (connect.credentials.auth, secret) {
+    let gate = gate(&connect.credentials)?;
+    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+}
+
+/// What a client answers at the gate, or `None` where it is to expect none.
+fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
+    let secret = credentials::secret(credentials.secret_file.as_deref())?;
+    Ok(match (credentials.auth, secret) {
         (Some(Auth::None), _) | (None, None) => None,
         (Some(Auth::Hmac(digest)), Some(secret)) => Some((secret, digest)),
         (None, Some(secret)) => Some((secret, Digest::Md5)),
@@ -86,8 +96,7 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
             "--auth {digest} needs a secret: set {} or give --secret-file",
             credentials::VARIABLE
         ),
-    };
-    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+    })
 }
 
 /// 256 bits, in characters that every file and shell can hold.

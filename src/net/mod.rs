@@ -4,6 +4,7 @@
 //! [`socket`] is the one place that knows edge triggering; the rest are the things that can become
 //! ready.
 
+mod alarm;
 pub mod clock;
 pub mod dial;
 pub mod listener;

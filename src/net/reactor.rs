@@ -16,6 +16,7 @@ use mio::event;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use super::alarm::Alarms;
 use super::timer::Wheel;
 use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
@@ -68,6 +69,8 @@ pub struct Context<'a, S: Source> {
     generation: u32,
     registry: &'a Registry,
     spawned: &'a mut Vec<S>,
+    alarms: &'a mut Alarms,
+    woken: &'a mut Vec<usize>,
     wake_all: &'a mut bool,
 }
 
@@ -88,6 +91,23 @@ impl<S: Source> Context<'_, S> {
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
         self.spawned.push(source);
+    }
+
+    /// The key of this source, by which others can wake it while it lives.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        self.key
+    }
+
+    /// Makes the source that has `key` now due in the next turn, if there is one.
+    pub fn wake(&mut self, key: usize) {
+        self.woken.push(key);
+    }
+
+    /// Runs this source at `at`, exactly: its deadline is looked at only once in a while. Every
+    /// alarm comes, also where a later call names an earlier moment.
+    pub fn wake_at(&mut self, at: Instant) {
+        self.alarms.add(at, (self.key, self.generation));
     }
 
     /// Makes every source due in the next turn, because something that all of them look at has
@@ -121,6 +141,9 @@ pub struct Reactor<S: Source> {
     /// How often each key has been used; part of its tokens.
     generations: Vec<u32>,
     wheel: Wheel,
+    alarms: Alarms,
+    /// Keys that sources of this run want to be due; empty between runs.
+    woken: Vec<usize>,
     due: Vec<u32>,
     /// Last turn's `due`, empty, kept for its storage.
     batch: Vec<u32>,
@@ -148,6 +171,8 @@ impl<S: Source> Reactor<S> {
             sources: Slab::new(),
             generations: Vec::new(),
             wheel: Wheel::new(Instant::now()),
+            alarms: Alarms::default(),
+            woken: Vec::new(),
             due: Vec::new(),
             batch: Vec::new(),
             spawned: Vec::new(),
@@ -161,6 +186,12 @@ impl<S: Source> Reactor<S> {
     /// What all sources share.
     pub fn host(&mut self) -> &mut S::Host {
         &mut self.host
+    }
+
+    /// Drops every source, and hands out what they shared.
+    #[must_use]
+    pub fn into_host(self) -> S::Host {
+        self.host
     }
 
     /// How many sources there are.
@@ -209,6 +240,7 @@ impl<S: Source> Reactor<S> {
         } else {
             Some(std::time::Duration::ZERO)
         };
+        self.alarms.arm(before, self.poll.registry(), ALARM)?;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             outcome => outcome?,
@@ -237,7 +269,7 @@ impl<S: Source> Reactor<S> {
         Ok(now)
     }
 
-    /// Makes due what is past its deadline, and files again what only looked so.
+    /// Makes due what is past its deadline or alarm, and files again what only looked so.
     fn expire(&mut self, now: Instant) {
         while let Some(key) = self.wheel.expire(now) {
             let Some(slot) = self.sources.get_mut(key) else { continue };
@@ -245,6 +277,13 @@ impl<S: Source> Reactor<S> {
                 Some(at) if at > now => self.wheel.file(key, at),
                 Some(_) => mark_due(&mut self.due, slot, key),
                 None => {}
+            }
+        }
+        while let Some((key, generation)) = self.alarms.expire(now) {
+            if self.generations[key] == generation
+                && let Some(slot) = self.sources.get_mut(key)
+            {
+                mark_due(&mut self.due, slot, key);
             }
         }
     }
@@ -270,6 +309,8 @@ impl<S: Source> Reactor<S> {
                 generation: self.generations[key],
                 registry: self.poll.registry(),
                 spawned: &mut self.spawned,
+                alarms: &mut self.alarms,
+                woken: &mut self.woken,
                 wake_all: &mut wake_all,
             },
         );
@@ -282,6 +323,11 @@ impl<S: Source> Reactor<S> {
             && let Some(at) = slot_deadline(&self.sources, key)
         {
             self.wheel.file(key, at);
+        }
+        for key in self.woken.drain(..) {
+            if let Some(slot) = self.sources.get_mut(key) {
+                mark_due(&mut self.due, slot, key);
+            }
         }
         if wake_all {
             for (key, slot) in &mut self.sources {
@@ -329,6 +375,10 @@ fn mark_due<S>(due: &mut Vec<u32>, slot: &mut Slot<S>, key: usize) {
 }
 
 const GENERATION_MASK: u32 = u32::MAX >> 1;
+
+/// The token of the alarms' timer: of a key that no source has, so its events are dropped once they
+/// have ended the sleep.
+const ALARM: Token = Token((u32::MAX as usize) << 1);
 
 /// A token is, from the top: 31 bits of generation, 32 bits of slab key, one bit of side.
 fn encode(key: usize, generation: u32, side: Side) -> Token {
