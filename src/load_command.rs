@@ -2,28 +2,61 @@
 //! text and an exit code.
 
 use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
+use turnstile::load::compare::{compare, describe};
+use turnstile::load::find_rate::Search;
 use turnstile::load::objective::Objective;
 use turnstile::load::outcome::Outcome;
 use turnstile::load::payload::{Exchange, Payload};
-use turnstile::load::plan::{Activity, Length, Plan};
+use turnstile::load::plan::{Activity, FEWEST, Length, Plan};
 use turnstile::load::run::run;
 use turnstile::load::summary::summarize;
+use turnstile::load::{hdr_log, html, merge};
 
 use crate::cli;
 
-/// What `--objective` promises for an objective that was missed.
+/// The exit code where an objective was missed.
 const EXIT_MISSED: u8 = 3;
+
+/// Where a search for a rate begins when nothing is said.
+const FIRST_RATE: f64 = 1000.0;
+
+/// A rate holds only where so much of it was reached.
+const REACHED: f64 = 0.98;
 
 /// Runs `turnstile load`.
 pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let (objectives, output) = (words.objective.clone(), words.output.clone());
-    let mut outcome = run(plan(words)?)?;
-    judge(&mut outcome, &objectives);
+    let finds_rate = words.find_rate;
+    let plan = plan(words)?;
+    let outcome =
+        if finds_rate { find_rate(&plan, &objectives)? } else { judged(plan, &objectives)? };
     publish(&outcome, &output)?;
+    Ok(exit_code(&outcome))
+}
+
+/// Runs `turnstile report`.
+pub(crate) fn report(words: &cli::Report) -> anyhow::Result<ExitCode> {
+    let outcomes: Vec<Outcome> =
+        words.files.iter().map(|file| read(file)).collect::<anyhow::Result<_>>()?;
+    if words.compare {
+        let [before, after] = &outcomes[..] else {
+            bail!("--compare takes two reports, and {} were given", outcomes.len());
+        };
+        crate::print(describe(&compare(before, after)).as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut outcome = merge::merge(&outcomes)?;
+    if !words.objective.is_empty() {
+        judge(&mut outcome, &words.objective);
+    }
+    publish(&outcome, &words.output)?;
     Ok(exit_code(&outcome))
 }
 
@@ -61,14 +94,79 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
     })
 }
 
+/// One run, and whether it met what was demanded.
+fn judged(plan: Plan, objectives: &[Objective]) -> anyhow::Result<Outcome> {
+    let mut outcome = run(plan)?;
+    judge(&mut outcome, objectives);
+    Ok(outcome)
+}
+
 fn judge(outcome: &mut Outcome, objectives: &[Objective]) {
     outcome.objectives = objectives.iter().map(|objective| objective.judge(outcome)).collect();
 }
 
+/// The run at the highest rate at which `objectives` hold; where there is none, the last that was
+/// tried. Each step is told as it is done.
+fn find_rate(plan: &Plan, objectives: &[Objective]) -> anyhow::Result<Outcome> {
+    let Length::Time(length) = plan.length else {
+        bail!("a search measures each rate for as long: give a --duration, not --requests");
+    };
+    let lowest = FEWEST as f64 / length.as_secs_f64();
+    let mut search = Search::new(plan.rate.unwrap_or(FIRST_RATE), lowest);
+    let (mut best, mut last) = (None, None);
+    while let Some(rate) = search.next_rate() {
+        let outcome = judged(Plan { rate: Some(rate), ..plan.clone() }, objectives)?;
+        let reached = outcome.rate_per_second >= rate * REACHED;
+        let held = reached && outcome.objectives.iter().all(|verdict| verdict.held);
+        tell_step(rate, reached, &outcome);
+        search.tell(held);
+        let interrupted = outcome.interrupted;
+        *(if held { &mut best } else { &mut last }) = Some(outcome);
+        if interrupted {
+            break;
+        }
+    }
+    best.or(last).context("the search had no step; is --duration long enough?")
+}
+
+fn tell_step(rate: f64, reached: bool, outcome: &Outcome) {
+    let found: Vec<String> = outcome
+        .objectives
+        .iter()
+        .map(|verdict| {
+            let word = if verdict.held { "holds" } else { "missed" };
+            format!("{} {word} ({})", verdict.objective, verdict.found)
+        })
+        .collect();
+    let reached = if reached { "reached" } else { "not reached" };
+    let _ = writeln!(io::stderr(), "{rate:.0} a second {reached}; {}", found.join("; "));
+}
+
+fn read(file: &Path) -> anyhow::Result<Outcome> {
+    let bytes =
+        fs::read(file).with_context(|| format!("the report {} cannot be read", file.display()))?;
+    let damaged = || format!("the report {} cannot be used", file.display());
+    if bytes.starts_with(b"#") {
+        return hdr_log::from_log(&bytes).with_context(damaged);
+    }
+    Outcome::from_json(&String::from_utf8_lossy(&bytes)).with_context(damaged)
+}
+
 /// Writes the files that were asked for, and prints the report.
 fn publish(outcome: &Outcome, output: &cli::Output) -> anyhow::Result<()> {
+    if let Some(file) = &output.hdr {
+        write(file, &hdr_log::to_log(outcome)?)?;
+    }
+    if let Some(file) = &output.html {
+        let page = html::page(outcome).map_err(anyhow::Error::msg)?;
+        write(file, page.as_bytes())?;
+    }
     let text = if output.json { outcome.to_json() } else { summarize(outcome) };
     crate::print(text.as_bytes())
+}
+
+fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::write(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
 }
 
 /// 3 where an objective was missed; 1 where nothing went well at all.
@@ -77,10 +175,4 @@ fn exit_code(outcome: &Outcome) -> ExitCode {
         return ExitCode::from(EXIT_MISSED);
     }
     if outcome.replies == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Runs `turnstile report`.
-pub(crate) fn report(words: &cli::Report) -> anyhow::Result<ExitCode> {
-    let _ = words;
-    Ok(ExitCode::SUCCESS)
 }

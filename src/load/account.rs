@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::host::Host;
-use super::outcome::{Asked, Outcome, SCHEMA, Stretch, Tester, Times};
+use super::outcome::{Asked, Outcome, SCHEMA, Stretch, Tester, Times, pack, read_histogram};
 use super::plan::{Activity, Plan};
 use super::statistics::{Cause, Interval, Phase, Recorder};
 
@@ -84,6 +84,9 @@ fn stretch(interval: &Interval) -> Stretch {
         p50_ns: interval.p50,
         p99_ns: interval.p99,
         max_ns: interval.max,
+        histogram: read_histogram(&interval.histogram)
+            .map(|times| pack(&times))
+            .unwrap_or_default(),
     }
 }
 

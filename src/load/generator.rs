@@ -1,8 +1,8 @@
 //! The local end of a load connection: it sends what it was granted, checks every byte that comes
 //! back, and notes when each of these happened.
 //!
-//! It does not decide when to send: whoever drives the connection grants requests, and takes the
-//! finished ones. It reads the clock itself, at the moment at which a request goes to the socket
+//! It does not decide when to send: whoever drives the connection grants requests, one by one or
+//! one for each that is finished, and takes the finished ones. It reads the clock itself, at the moment at which a request goes to the socket
 //! and at the moment at which a reply has come from it, because the turn's time may be older by
 //! all that the turn has done for other connections.
 //!
@@ -101,6 +101,8 @@ pub struct Generator {
     work: Rc<Work>,
     next_number: u64,
     granted: VecDeque<Option<Instant>>,
+    /// Whether each finished request grants the next.
+    refills: bool,
     in_flight: VecDeque<Request>,
     /// How much of the newest request in flight has been passed on; its length where that is all.
     passed_on: usize,
@@ -129,6 +131,7 @@ impl Generator {
             work,
             next_number: first_number,
             granted: VecDeque::new(),
+            refills: false,
             in_flight: VecDeque::new(),
             passed_on: 0,
             is_sending: false,
@@ -142,6 +145,12 @@ impl Generator {
     /// Allows one more request. It was due at `due`, or is at the moment at which it is sent.
     pub fn grant(&mut self, due: Option<Instant>) {
         self.granted.push_back(due);
+    }
+
+    /// Whether from now on each finished request grants the next: a closed loop that need not ask,
+    /// and goes on without another run.
+    pub fn refill(&mut self, refills: bool) {
+        self.refills = refills;
     }
 
     /// How many requests were granted and are not finished.
@@ -236,6 +245,9 @@ impl Generator {
         self.received = 0;
         let first_byte = request.first_byte.unwrap_or(now);
         let Request { due, sent, .. } = request;
+        if self.refills {
+            self.granted.push_back(None);
+        }
         self.finished.push(Sample { due, sent, first_byte, done: now });
     }
 

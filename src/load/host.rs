@@ -175,6 +175,17 @@ impl Host {
         }
     }
 
+    /// Whether each finished request is followed by the next without anybody being asked: a closed
+    /// loop of connections that stay, without pauses. Datagrams may be lost, which takes a look.
+    #[must_use]
+    pub fn goes_on_at_once(&self) -> bool {
+        self.stage < Stage::Draining
+            && self.plan.rate.is_none()
+            && self.plan.think.is_zero()
+            && self.plan.activity == Activity::Requests
+            && !self.work.datagrams
+    }
+
     /// The requests of a plan that counts them are all there.
     #[must_use]
     pub fn is_sated(&self) -> bool {

@@ -13,10 +13,15 @@
 //! was, and what this machine [allows](limits).
 
 pub mod account;
+pub mod compare;
 pub mod conductor;
+pub mod find_rate;
 pub mod generator;
+pub mod hdr_log;
 pub mod host;
+pub mod html;
 pub mod limits;
+pub mod merge;
 pub mod objective;
 pub mod outcome;
 pub mod pace;

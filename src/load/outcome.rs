@@ -126,6 +126,8 @@ pub struct Stretch {
     pub p99_ns: u64,
     /// The headline's largest in it.
     pub max_ns: u64,
+    /// All of the headline's times in it, in the form of [`Times::histogram`].
+    pub histogram: String,
 }
 
 /// What the tester itself was doing in the window.
@@ -233,10 +235,6 @@ impl Times {
         if histogram.is_empty() {
             return None;
         }
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(histogram, &mut bytes)
-            .expect("a histogram goes into memory");
         Some(Self {
             count: histogram.len(),
             min_ns: histogram.min(),
@@ -246,7 +244,7 @@ impl Times {
             p99_ns: histogram.value_at_quantile(0.99),
             p999_ns: histogram.value_at_quantile(0.999),
             max_ns: histogram.max(),
-            histogram: STANDARD.encode(bytes),
+            histogram: pack(histogram),
         })
     }
 
@@ -255,11 +253,125 @@ impl Times {
     /// # Errors
     /// The text is damaged: how.
     pub fn histogram(&self) -> Result<Histogram<u64>, String> {
-        let bytes = STANDARD.decode(&self.histogram).map_err(|error| error.to_string())?;
-        let read: Histogram<u64> =
-            Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
-        let mut whole = new_histogram();
-        whole.add(&read).map_err(|error| error.to_string())?;
-        Ok(whole)
+        unpack(&self.histogram)
+    }
+}
+
+impl Stretch {
+    /// The headline's times in it.
+    ///
+    /// # Errors
+    /// The text is damaged: how.
+    pub fn histogram(&self) -> Result<Histogram<u64>, String> {
+        unpack(&self.histogram)
+    }
+}
+
+/// A histogram as text: HdrHistogram's V2 form, compressed, in base 64.
+#[must_use]
+pub fn pack(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .expect("a histogram goes into memory");
+    STANDARD.encode(bytes)
+}
+
+fn unpack(text: &str) -> Result<Histogram<u64>, String> {
+    let bytes = STANDARD.decode(text).map_err(|error| error.to_string())?;
+    read_histogram(&bytes)
+}
+
+/// Reads any form of HdrHistogram's V2 into a histogram that can be added to all others here.
+///
+/// # Errors
+/// The bytes are damaged: how.
+pub fn read_histogram(bytes: &[u8]) -> Result<Histogram<u64>, String> {
+    let read: Histogram<u64> =
+        Deserializer::new().deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
+    let mut whole = new_histogram();
+    whole.add(&read).map_err(|error| error.to_string())?;
+    Ok(whole)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The outcome of a closed loop of a second whose requests took so long, in nanoseconds.
+    pub(in crate::load) fn outcome_of(times: &[u64]) -> Outcome {
+        let mut histogram = new_histogram();
+        for time in times {
+            histogram.saturating_record(*time);
+        }
+        let count = times.len() as u64;
+        let stretch = Stretch {
+            at_seconds: 0.0,
+            seconds: 1.0,
+            completed: count,
+            errors: 0,
+            p50_ns: histogram.value_at_quantile(0.5),
+            p99_ns: histogram.value_at_quantile(0.99),
+            max_ns: histogram.max(),
+            histogram: pack(&histogram),
+        };
+        let times = Times::of(&histogram).expect("not empty");
+        Outcome {
+            schema: SCHEMA.to_owned(),
+            target: "tcp://127.0.0.1:9".to_owned(),
+            started: "2026-01-01T00:00:00Z".to_owned(),
+            asked: Asked {
+                activity: "requests".to_owned(),
+                kind: "closed".to_owned(),
+                connections: 1,
+                rate_per_second: None,
+                depth: 1,
+                payload_bytes: 64,
+                expect: "upper".to_owned(),
+                warm_up_seconds: 0.0,
+                auth: "none".to_owned(),
+                timeout_seconds: 10.0,
+            },
+            runs: 1,
+            seconds: 1.0,
+            replies: count,
+            completed: count,
+            rate_per_second: count as f64,
+            unsent: 0,
+            connections_at_end: 1,
+            errors: BTreeMap::new(),
+            error_examples: BTreeMap::new(),
+            phases: [(Phase::Request.name().to_owned(), times)].into(),
+            intervals: vec![stretch],
+            tester: Tester {
+                cpu_share: 0.5,
+                cpu_us_per_reply: 1.0,
+                lag_p99_ns: 1,
+                lag_max_ns: 1,
+                memory_bytes: 1,
+                memory_per_connection_bytes: 1,
+                listen_overflows: 0,
+            },
+            remarks: Vec::new(),
+            objectives: Vec::new(),
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let outcome = outcome_of(&[1_000, 2_000, 3_000_000]);
+        assert_eq!(Outcome::from_json(&outcome.to_json()).expect("our own"), outcome);
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused() {
+        let mut damaged = outcome_of(&[1]);
+        if let Some(times) = damaged.phases.get_mut("request") {
+            times.histogram.truncate(20);
+        }
+        for text in ["", "{}", "{\"schema\":\"turnstile-load/9\"}", &damaged.to_json()] {
+            assert!(Outcome::from_json(text).is_err(), "{text}");
+        }
     }
 }

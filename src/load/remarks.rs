@@ -2,12 +2,17 @@
 
 use super::outcome::Outcome;
 use super::show::{show_count, show_ns, show_percent};
+use super::statistics::Phase;
 
 /// From this share of a core on, the tester could hardly have done more.
 const BUSY: f64 = 0.9;
 
 /// An open loop that reached less than this share of what was asked did not reach it.
 const REACHED: f64 = 0.98;
+
+/// After this long a client tries to connect again (RFC 6298), less a little: a connection that took
+/// as long was dropped at first. Others on the machine fill their queues too.
+const RETRY_NS: u64 = 950_000_000;
 
 /// Sentences on `outcome`, the weightiest first.
 #[must_use]
@@ -75,7 +80,8 @@ fn on_the_kernel(outcome: &Outcome) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if outcome.tester.listen_overflows > 0 {
+    let had_to_retry = outcome.times(Phase::Connect).is_some_and(|times| times.max_ns >= RETRY_NS);
+    if outcome.tester.listen_overflows > 0 && had_to_retry {
         remarks.push(format!(
             "The kernel's queue of new connections was the limit: it was full {} times on this \
              machine, and each time a client had to try again, a second later or more. The server \

@@ -210,7 +210,7 @@ impl Recorder {
     /// stays always counts.
     pub fn record_setup(&mut self, phase: Phase, due: Option<Instant>, times: (Instant, Instant)) {
         if self.counts(due) {
-            record(&mut self.phases[phase as usize], times.0, times.1);
+            self.phases[phase as usize].saturating_record(nanoseconds(times.0, times.1));
         }
     }
 
@@ -219,7 +219,7 @@ impl Recorder {
         self.count_completed(done);
         if self.counts(Some(due)) {
             self.replies += 1;
-            record(&mut self.current, due, done);
+            self.current.saturating_record(nanoseconds(due, done));
         }
     }
 
@@ -231,12 +231,18 @@ impl Recorder {
             return;
         }
         self.replies += 1;
-        record(&mut self.phases[Phase::FirstByte as usize], sample.sent, sample.first_byte);
-        if self.headline == Phase::Response {
-            record(&mut self.phases[Phase::Request as usize], sample.sent, sample.done);
-            record(&mut self.current, sample.due, sample.done);
+        let service = nanoseconds(sample.sent, sample.done);
+        let first_byte = if sample.first_byte == sample.done {
+            service
         } else {
-            record(&mut self.current, sample.sent, sample.done);
+            nanoseconds(sample.sent, sample.first_byte)
+        };
+        self.phases[Phase::FirstByte as usize].saturating_record(first_byte);
+        if self.headline == Phase::Response {
+            self.phases[Phase::Request as usize].saturating_record(service);
+            self.current.saturating_record(nanoseconds(sample.due, sample.done));
+        } else {
+            self.current.saturating_record(service);
         }
     }
 
@@ -342,8 +348,9 @@ impl Recorder {
     }
 }
 
-fn record(histogram: &mut Histogram<u64>, began: Instant, ended: Instant) {
-    histogram.saturating_record(ended.saturating_duration_since(began).as_nanos() as u64);
+fn nanoseconds(began: Instant, ended: Instant) -> u64 {
+    let time = ended.saturating_duration_since(began);
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub struct Visitor {
     place: usize,
     is_settled: bool,
     is_established: bool,
+    /// Whether a finished request is replaced at once, so that no fewer are outstanding.
+    refills: bool,
 }
 
 enum Stage {
@@ -88,6 +90,7 @@ impl Visitor {
             place: 0,
             is_settled: false,
             is_established: false,
+            refills: false,
         }
     }
 
@@ -228,6 +231,9 @@ impl Visitor {
 
     /// Lets requests and replies pass, round after round while there is more to send.
     fn talk(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
+        let Stage::Talking(talk) = &mut self.stage else { return Next::Wait };
+        self.refills = context.host.goes_on_at_once();
+        talk.generator().refill(self.refills);
         self.grant(context);
         for _ in 0..ROUNDS {
             match self.exchange(context) {
@@ -332,7 +338,9 @@ impl Visitor {
         let Some(done) = last else { return };
         talk.hear(done);
         self.failures = 0;
-        context.host.outstanding -= count;
+        if !self.refills {
+            context.host.outstanding -= count;
+        }
         self.visit = None;
         if context.host.is_sated() {
             context.host.close_window(done);
