@@ -20,6 +20,9 @@ use turnstile::load::{hdr_log, html, merge};
 
 use crate::cli;
 
+/// The exit code of a command line that asks for what cannot be: clap's.
+const EXIT_USAGE: u8 = 2;
+
 /// The exit code where an objective was missed.
 const EXIT_MISSED: u8 = 3;
 
@@ -35,6 +38,11 @@ pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
     let (objectives, output) = (words.objective.clone(), words.output.clone());
     let finds_rate = words.find_rate;
     let plan = plan(words)?;
+    if let Err(error) = plan.check() {
+        let _ = writeln!(io::stderr(), "turnstile: {error}");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
+    check_writable(&output)?;
     let outcome =
         if finds_rate { find_rate(&plan, &objectives)? } else { judged(plan, &objectives)? };
     publish(&outcome, &output)?;
@@ -150,6 +158,15 @@ fn read(file: &Path) -> anyhow::Result<Outcome> {
         return hdr_log::from_log(&bytes).with_context(damaged);
     }
     Outcome::from_json(&String::from_utf8_lossy(&bytes)).with_context(damaged)
+}
+
+/// Whether the files that were asked for can be written: nobody wants to learn that at the end.
+fn check_writable(output: &cli::Output) -> anyhow::Result<()> {
+    for file in [&output.hdr, &output.html].into_iter().flatten() {
+        let opened = fs::OpenOptions::new().append(true).create(true).open(file);
+        opened.with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes the files that were asked for, and prints the report.

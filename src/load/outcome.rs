@@ -17,6 +17,9 @@ use super::statistics::{Phase, new_histogram};
 /// The name and version of the form.
 pub const SCHEMA: &str = "turnstile-load/1";
 
+/// The form itself, as a JSON Schema.
+pub const JSON_SCHEMA: &str = include_str!("outcome.schema.json");
+
 /// One run, or several added up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
