@@ -255,7 +255,7 @@ impl Generator {
     fn send(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> usize {
         let mut moved = 0;
         let mut scratch = Vec::new();
-        while from.wants_more(turn.pool) && !(self.work.datagrams && !from.is_empty()) {
+        while from.wants_more(turn.pool) && (from.is_empty() || !self.work.datagrams) {
             if !self.is_sending {
                 let Some(due) = self.granted.pop_front() else { break };
                 self.begin_request(due);

@@ -6,15 +6,21 @@ use super::outcome::{Outcome, Times};
 use super::show::{show_bytes, show_count, show_ns, show_percent};
 use super::statistics::Phase;
 
-/// The quantiles of the table: how it is headed, its value, and how many figures it takes to
-/// know it at all.
-const COLUMNS: [(&str, fn(&Times) -> u64, u64); 6] = [
-    ("min", |times| times.min_ns, 1),
-    ("p50", |times| times.p50_ns, 1),
-    ("p90", |times| times.p90_ns, 10),
-    ("p99", |times| times.p99_ns, 100),
-    ("p99.9", |times| times.p999_ns, 1000),
-    ("max", |times| times.max_ns, 1),
+/// A column of the table of times: how it is headed, its figure, and how many times it takes to
+/// know that at all.
+struct Column {
+    head: &'static str,
+    figure: fn(&Times) -> u64,
+    needed: u64,
+}
+
+const COLUMNS: [Column; 6] = [
+    Column { head: "min", figure: |times| times.min_ns, needed: 1 },
+    Column { head: "p50", figure: |times| times.p50_ns, needed: 1 },
+    Column { head: "p90", figure: |times| times.p90_ns, needed: 10 },
+    Column { head: "p99", figure: |times| times.p99_ns, needed: 100 },
+    Column { head: "p99.9", figure: |times| times.p999_ns, needed: 1000 },
+    Column { head: "max", figure: |times| times.max_ns, needed: 1 },
 ];
 
 /// From this many connections on, dividing the memory by them tells what each takes.
@@ -108,16 +114,16 @@ fn write_times(text: &mut String, outcome: &Outcome) {
     if outcome.phases.is_empty() {
         return;
     }
-    let _ = write!(text, "\n{:<30}", "Times");
-    for (head, ..) in COLUMNS {
+    let _ = write!(text, "\n{:<34}", "Times");
+    for Column { head, .. } in COLUMNS {
         let _ = write!(text, "{head:>10}");
     }
     let _ = writeln!(text, "{:>12}", "count");
     for phase in Phase::ALL {
         let Some(times) = outcome.times(phase) else { continue };
-        let _ = write!(text, "  {:<28}", label(phase, outcome));
-        for (_, value, needed) in COLUMNS {
-            let shown = if times.count >= needed { show_ns(value(times)) } else { "-".to_owned() };
+        let _ = write!(text, "  {:<32}", label(phase, outcome));
+        for Column { figure, needed, .. } in COLUMNS {
+            let shown = if times.count >= needed { show_ns(figure(times)) } else { "-".to_owned() };
             let _ = write!(text, "{shown:>10}");
         }
         let _ = writeln!(text, "{:>12}", show_count(times.count));
