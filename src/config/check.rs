@@ -3,6 +3,7 @@
 //! Invariant: a plan comes out only when no fault was found, and every fault is found in one pass.
 
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -11,7 +12,9 @@ use crate::proto::gate::Secret;
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Timeouts, service_name};
+use super::plan::{
+    DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Service, Timeouts, service_name,
+};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
 use super::table::Table;
@@ -22,6 +25,9 @@ pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
 
 /// The most connections that may be asked for.
 const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// How long a target of `forward` is tried where nothing is said.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks the whole of a configuration. Relative paths are relative to `folder`.
 pub(super) fn plan(
@@ -74,12 +80,19 @@ fn listener(
     let name = table.require("name", values::name, faults);
     let address = table.require("address", values::listener_address, faults);
     let place = address.as_ref().map(Spanned::get_ref);
-    let service = service(&mut table, faults);
     let gate = gate(&mut table, address.as_ref(), secrets, faults);
-    let timeouts = timeouts(&mut table, place, faults);
+    let (timeouts, connect) = timeouts(&mut table, place, faults);
+    let service = service(&mut table, connect, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
+    if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
+        (&service, place, &address)
+    {
+        let message = "datagrams cannot be forwarded";
+        let help = "listen on tcp:// or unix://";
+        faults.add(address.span(), Fault::new(message, "udp", help));
+    }
 
     if let (Some(amplify), Some(Address::Tcp(_) | Address::Unix(_))) = (&amplify, place) {
         let message = "`amplify` is for datagrams";
@@ -132,28 +145,58 @@ impl Seen {
     }
 }
 
-fn service(table: &mut Table<'_>, faults: &mut Faults) -> Option<Kind> {
-    let text_is_given = table.has("text");
+/// The service with what other keys say about it; a key that another service needs is a fault.
+fn service(
+    table: &mut Table<'_>,
+    connect: Option<Spanned<Option<Duration>>>,
+    faults: &mut Faults,
+) -> Option<Service> {
+    let (text_given, to_given) = (table.has("text"), table.has("to"));
     let text = table.take("text", values::reply_text, faults);
+    let to = table.take("to", values::targets, faults);
     let service = table.require("service", values::service, faults)?;
     let span = service.span();
-    match (service.into_inner(), text) {
-        (Kind::Reply(_), Some(text)) => Some(Kind::Reply(text.into_inner().into())),
-        (Kind::Reply(_), None) => {
-            if !text_is_given {
-                let message = "`reply` has no `text` to reply with";
-                let help = "add a line `text = \"...\"`";
-                faults.add(span, Fault::new(message, "this service", help));
-            }
+    let service = service.into_inner();
+    let name = service_name(&service);
+    let is_forward = matches!(service, Service::Forward { .. });
+    let is_reply = matches!(service, Service::Own(Kind::Reply(_)));
+
+    let mut misplaced = |key: &str, span, owner: &str| {
+        let message = format!("`{name}` has no use for `{key}`");
+        let help = format!("remove it, or write service = \"{owner}\"");
+        faults.add(span, Fault::new(message, format!("only for `{owner}`"), help));
+    };
+    if let (false, Some(text)) = (is_reply, &text) {
+        misplaced("text", text.span(), "reply");
+    }
+    if let (false, Some(to)) = (is_forward, &to) {
+        misplaced("to", to.span(), "forward");
+    }
+    if let (false, Some(connect)) = (is_forward, &connect) {
+        misplaced("connect", connect.span(), "forward");
+    }
+    match (service, text, to) {
+        (Service::Own(Kind::Reply(_)), Some(text), _) => {
+            Some(Service::Own(Kind::Reply(text.into_inner().into())))
+        }
+        (Service::Forward { .. }, _, Some(to)) => Some(Service::Forward {
+            to: to.into_inner(),
+            connect: connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner),
+        }),
+        (Service::Own(Kind::Reply(_)), None, _) if !text_given => {
+            let message = "`reply` has no `text` to reply with";
+            let help = "add a line `text = \"...\"`";
+            faults.add(span, Fault::new(message, "this service", help));
             None
         }
-        (service, Some(text)) => {
-            let message = format!("`{}` has no use for a `text`", service_name(&service));
-            let help = "remove it, or write service = \"reply\"";
-            faults.add(text.span(), Fault::new(message, "only for `reply`", help));
+        (Service::Forward { .. }, _, None) if !to_given => {
+            let message = "`forward` has nowhere to forward `to`";
+            let help = "add a line `to = \"tcp://host:port\"`";
+            faults.add(span, Fault::new(message, "this service", help));
             None
         }
-        (service, None) => Some(service),
+        (Service::Own(Kind::Reply(_)), None, _) | (Service::Forward { .. }, _, None) => None,
+        (service, ..) => Some(service),
     }
 }
 
@@ -231,10 +274,15 @@ fn reject_public(secret: &Secret, address: &Spanned<Address>, faults: &mut Fault
     faults.add(address.span(), fault);
 }
 
-fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Timeouts {
+/// The timeouts of a listener's sessions, and that of the connections it makes itself.
+fn timeouts(
+    table: &mut Table<'_>,
+    address: Option<&Address>,
+    faults: &mut Faults,
+) -> (Timeouts, Option<Spanned<Option<Duration>>>) {
     let mut timeouts = Timeouts::default();
     let Some(mut table) = table.table("timeouts", "[listener.timeouts]", faults) else {
-        return timeouts;
+        return (timeouts, None);
     };
     if matches!(address, Some(Address::Udp(_))) {
         let message = "datagrams have no session to time";
@@ -245,8 +293,9 @@ fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Fault
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
     set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));
     set(&mut timeouts.lifetime, table.take("lifetime", values::timeout, faults));
+    let connect = table.take("connect", values::timeout, faults);
     table.finish(faults);
-    timeouts
+    (timeouts, connect)
 }
 
 /// Puts what was found in the place of the default.

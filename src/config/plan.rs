@@ -64,7 +64,7 @@ pub struct Listener {
     /// Where it listens: tcp, udp or unix, and unique in the plan unless its port is 0.
     pub address: Address,
     /// What an admitted peer talks to.
-    pub service: Kind,
+    pub service: Service,
     /// Who is admitted; `None` admits everyone, as every udp listener does.
     pub gate: Option<Gate>,
     /// How long its connections may wait; of no meaning to a udp listener.
@@ -74,6 +74,20 @@ pub struct Listener {
     pub amplify: bool,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+}
+
+/// What an admitted peer talks to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Service {
+    /// A service of this program.
+    Own(Kind),
+    /// Somebody else: its bytes are carried onward.
+    Forward {
+        /// Where to: tcp or unix, tried in this order; at least one.
+        to: Vec<Address>,
+        /// How long each is tried.
+        connect: Option<Duration>,
+    },
 }
 
 /// Who is admitted.
@@ -121,8 +135,18 @@ pub enum SecretOrigin {
 
 /// The name by which a configuration asks for a service.
 #[must_use]
-pub fn service_name(service: &Kind) -> &'static str {
+pub fn service_name(service: &Service) -> &'static str {
     match service {
+        Service::Own(kind) => kind_name(kind),
+        Service::Forward { .. } => FORWARD,
+    }
+}
+
+/// The name of the service that carries bytes onward.
+pub(super) const FORWARD: &str = "forward";
+
+pub(super) fn kind_name(kind: &Kind) -> &'static str {
+    match kind {
         Kind::Upper => "upper",
         Kind::Once => "once",
         Kind::Greet => "greet",

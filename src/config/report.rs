@@ -78,8 +78,8 @@ impl Report {
 /// Whether the line of a syntax error is sure to hold no secret.
 ///
 /// Where the syntax is wrong, any text may turn out to be inside a string, so this goes by the look
-/// of the lines: shown are those of sections that hold no secrets, where the line does not speak of
-/// any and no string of several lines has begun before.
+/// of the lines: shown are those of sections that hold no secrets, where the line begins like a key
+/// or a header, does not speak of secrets, and no string of several lines has begun before.
 pub(super) fn syntax_may_show(text: &str, span: &Range<usize>) -> bool {
     let whole_line = Place::of(text, span).whole_line;
     let (line, so_far) = (&text[whole_line.clone()], &text[..whole_line.end]);
@@ -88,7 +88,11 @@ pub(super) fn syntax_may_show(text: &str, span: &Range<usize>) -> bool {
         (header.contains("limits") || header.contains("listener")) && !header.contains("secret")
     });
     let suspect = |mark| so_far.contains(mark);
+    // A comment, or a stray carriage return in one, may have swallowed the line of a secret.
+    let begins_well = line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
     safe_section
+        && begins_well
+        && !line.contains(['#', '\r'])
         && !line.contains("value")
         && !line.contains("secret")
         && !suspect("\"\"\"")

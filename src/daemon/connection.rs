@@ -1,16 +1,19 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::DaemonSource;
 use super::host::{Host, Phase};
+use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::{Socket, Stream};
-use crate::proto::end::{End, Side, Turn};
+use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
+use crate::proto::pipe::Pipe;
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
@@ -19,16 +22,39 @@ pub struct Offer {
     /// The listener's name.
     pub name: String,
     /// What an admitted peer talks to.
-    pub service: Kind,
+    pub service: Service,
     /// Who is admitted; everyone where there is none.
     pub keyring: Option<Rc<Keyring>>,
     /// How long a connection may take.
     pub timeouts: Rc<Timeouts>,
 }
 
+/// What an admitted peer talks to.
+pub enum Service {
+    /// A service of this program.
+    Own(Kind),
+    /// Whoever listens at one of these.
+    Forward(Targets),
+}
+
+impl Service {
+    fn local_end(&self) -> Local {
+        match self {
+            Self::Own(kind) => Local::Service(kind.stream()),
+            Self::Forward(_) => Local::Forward(Box::default()),
+        }
+    }
+}
+
+/// The local end of one connection.
+enum Local {
+    Service(Box<dyn End>),
+    Forward(Box<Forward>),
+}
+
 /// One accepted connection.
 pub struct Connection {
-    session: Session<Socket, Box<dyn End>>,
+    session: Session<Socket, Local>,
     peer: Peer,
     offer: Rc<Offer>,
 }
@@ -48,7 +74,7 @@ impl Connection {
         };
         let session = Session::new(
             Socket::new(stream, Side::Remote),
-            offer.service.stream(),
+            offer.service.local_end(),
             admission,
             Rc::clone(&offer.timeouts),
             now,
@@ -68,8 +94,11 @@ impl Connection {
     }
 
     /// Remembers what an event said.
-    pub fn handle_readiness(&mut self, readiness: Readiness) {
-        self.session.remote().handle_readiness(readiness);
+    pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
+        match (side, self.session.local()) {
+            (Side::Local, Local::Forward(forward)) => forward.handle_readiness(readiness),
+            _ => self.session.remote().handle_readiness(readiness),
+        }
     }
 
     /// Lets the session move what it can.
@@ -77,9 +106,10 @@ impl Connection {
         let step = if context.host.phase == Phase::Stopping {
             Step::Close(CloseReason::Stopped)
         } else {
-            let now = context.now;
-            let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
-            self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+            match self.run_session(context) {
+                Step::Wait if self.calls_onward(context) => self.run_session(context),
+                step => step,
+            }
         };
         match step {
             Step::Wait => Next::Wait,
@@ -93,10 +123,39 @@ impl Connection {
 
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let call = match self.session.local_ref() {
+            Local::Forward(forward) => forward.deadline(),
+            Local::Service(_) => None,
+        };
+        match (self.session.deadline(), call) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
+        let now = context.now;
+        let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
+        self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+    }
+
+    /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
+    /// the session may be able to go on after it.
+    fn calls_onward(&mut self, context: &Context<'_, DaemonSource>) -> bool {
+        if self.session.state_name() == StateName::AuthPending {
+            return false;
+        }
+        match (self.session.local(), &self.offer.service) {
+            (Local::Forward(forward), Service::Forward(targets)) if forward.is_dialing() => {
+                forward.advance(targets, context);
+                !forward.is_dialing()
+            }
+            _ => false,
+        }
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
+        self.pass_reset_on(reason);
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
@@ -104,6 +163,34 @@ impl Connection {
         admissions.leave(&self.peer);
         if self.session.state_name() == StateName::AuthPending {
             admissions.counts.refused_at_gate += 1;
+        }
+    }
+
+    /// A relay is no place for a stream to end: what was cut off at one side is cut off at the
+    /// other.
+    fn pass_reset_on(&mut self, reason: CloseReason) {
+        let CloseReason::Failed(side, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) = reason
+        else {
+            return;
+        };
+        let Local::Forward(forward) = self.session.local() else { return };
+        match side {
+            Side::Remote => forward.reset(),
+            Side::Local => self.session.remote().reset(),
+        }
+    }
+}
+
+impl End for Local {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        match self {
+            Self::Service(service) => service.exchange(to, from, turn),
+            Self::Forward(forward) => forward.exchange(to, from, turn),
         }
     }
 }

@@ -2,28 +2,19 @@
 //! first connection is accepted.
 
 use std::io;
-use std::net::SocketAddr;
-use std::rc::Rc;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::DaemonSource;
-use super::acceptor::Acceptor;
 use super::admissions::Admissions;
-use super::connection::Offer;
-use super::datagrams::Datagrams;
 use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
-use crate::config::address::{Address, HostPort, ResolveError};
-use crate::config::plan::{self, Plan};
+use super::{DaemonSource, listeners};
+use crate::config::{Plan, ResolveError};
 use crate::net::clock::SystemClock;
-use crate::net::listener::Listener;
 use crate::net::reactor::Reactor;
 use crate::net::signal::StopSignals;
-use crate::net::udp::UdpServer;
 use crate::proto::buffer::Pool;
-use crate::proto::gate::Keyring;
 
 /// How many unused blocks of storage are kept for the next connection that needs one. As many
 /// connections as this may be in the middle of a request before storage is allocated anew.
@@ -88,7 +79,7 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
     };
     let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
     let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
-    let sources: Vec<_> = plan.listeners.iter().map(open).collect::<Result<_, _>>()?;
+    let sources: Vec<_> = plan.listeners.iter().map(listeners::open).collect::<Result<_, _>>()?;
     let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
     reactor.spawn(DaemonSource::Stop(Box::new(stop)));
     for source in sources.into_iter().flatten() {
@@ -100,67 +91,6 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
     }
     log::info!("stopped {}", reactor.host().admissions.counts);
     Ok(())
-}
-
-/// Opens one listener of the plan, on every address that its host name has.
-fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> {
-    let bind_error = |address: String| {
-        let name = listener.name.clone();
-        move |error| StartError::Bind { name, address, error }
-    };
-    let gate = listener.gate.as_ref();
-    let offer = Rc::new(Offer {
-        name: listener.name.clone(),
-        service: listener.service.clone(),
-        keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
-        timeouts: Rc::new(listener.timeouts),
-    });
-    let acceptor = |opened: Listener| {
-        log::info!(
-            "listening listener={} address={} service={} auth={}",
-            listener.name,
-            opened.bound(),
-            plan::service_name(&listener.service),
-            gate.map_or("none", |gate| gate.digest.name()),
-        );
-        DaemonSource::Acceptor(Box::new(Acceptor::new(opened, Rc::clone(&offer))))
-    };
-    let resolve = |at: &HostPort| {
-        at.resolve().map_err(|error| StartError::Resolve { name: listener.name.clone(), error })
-    };
-    match &listener.address {
-        Address::Unix(path) => {
-            let opened = Listener::unix(path, listener.unix_mode)
-                .map_err(bind_error(listener.address.to_string()))?;
-            Ok(vec![acceptor(opened)])
-        }
-        Address::Udp(at) => resolve(at)?
-            .into_iter()
-            .map(|address| {
-                let socket =
-                    UdpServer::bind(address).map_err(bind_error(format!("udp://{address}")))?;
-                Ok(datagrams(listener, socket, address))
-            })
-            .collect(),
-        Address::Tcp(at) | Address::Tls(at) => resolve(at)?
-            .into_iter()
-            .map(|address| {
-                Listener::tcp(address).map(acceptor).map_err(bind_error(format!("tcp://{address}")))
-            })
-            .collect(),
-    }
-}
-
-fn datagrams(listener: &plan::Listener, socket: UdpServer, address: SocketAddr) -> DaemonSource {
-    let bound = socket.local_address().unwrap_or(address);
-    log::info!(
-        "listening listener={} address=udp://{bound} service={} auth=none",
-        listener.name,
-        plan::service_name(&listener.service),
-    );
-    let may_amplify = listener.amplify || address.ip().is_loopback();
-    let (name, service) = (listener.name.clone(), listener.service.clone());
-    DaemonSource::Datagrams(Box::new(Datagrams::new(socket, name, service, may_amplify)))
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

@@ -353,5 +353,8 @@ fn readiness(event: &event::Event) -> Readiness {
     if event.is_read_closed() || failed {
         readiness = readiness.with(Readiness::READ_CLOSED);
     }
+    if failed {
+        readiness = readiness.with(Readiness::FAILED);
+    }
     readiness
 }

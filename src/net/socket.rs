@@ -8,9 +8,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
+use socket2::SockRef;
 
 use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
@@ -49,6 +51,19 @@ impl Socket {
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         context.register(&mut self.stream, self.side, both)
+    }
+
+    /// Makes closing this socket a reset, so that its peer learns that the stream was cut off
+    /// and did not end. What waits to be sent is lost.
+    pub fn reset(&self) {
+        let at_once = Some(Duration::ZERO);
+        let outcome = match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
+            Stream::Unix(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a reset could not be passed on: {error}");
+        }
     }
 
     /// Remembers what an event said.

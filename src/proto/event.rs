@@ -49,6 +49,9 @@ impl Readiness {
     /// The peer will send no more (the end may still lie behind bytes that wait).
     pub const READ_CLOSED: Self = Self(4);
 
+    /// The connection has failed, and its error waits to be asked for.
+    pub const FAILED: Self = Self(8);
+
     /// No readiness at all.
     pub const NONE: Self = Self(0);
 
@@ -77,6 +80,7 @@ impl fmt::Display for Readiness {
             (Self::READABLE, "readable"),
             (Self::WRITABLE, "writable"),
             (Self::READ_CLOSED, "read-closed"),
+            (Self::FAILED, "failed"),
         ];
         let mut separator = "";
         for (bit, name) in names {

@@ -315,6 +315,11 @@ impl<R: End, L: End> Session<R, L> {
         &mut self.local
     }
 
+    /// The same, to be looked at.
+    pub fn local_ref(&self) -> &L {
+        &self.local
+    }
+
     /// The bytes received from the remote end and those sent to it, the gate's included.
     #[must_use]
     pub fn carried(&self) -> (u64, u64) {
