@@ -176,12 +176,12 @@ fn wrong_listeners_are_pointed_at() {
             "3:11 datagrams cannot be forwarded",
         ),
         ("'a'", "'localhost:80'", "'echo'\nto = 'b:1'", "5:6 `echo` has no use for `to`"),
-        ("'a'", "'localhost:80'", "'forward'\nto = []", "5:6 there is nowhere to forward to"),
+        ("'a'", "'localhost:80'", "'forward'\nto = []", "5:6 `to`: there is nowhere to forward to"),
         (
             "'a'",
             "'localhost:80'",
             "'forward'\nto = 'udp://b:1'",
-            "5:6 `udp://b:1` cannot be forwarded to",
+            "5:6 `to`: `udp://b:1` cannot be forwarded to",
         ),
         ("'a'", "'localhost:80'", "7", "4:11 `service`: expected a string, found a whole number"),
     ];
