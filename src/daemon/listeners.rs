@@ -9,8 +9,7 @@ use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
 use super::datagrams::Datagrams;
-use super::start::StartError;
-use crate::config::address::{Address, HostPort};
+use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
 use crate::net::forward::Targets;
@@ -19,12 +18,49 @@ use crate::net::udp::UdpServer;
 use crate::proto::gate::Keyring;
 use crate::proto::service::Kind;
 
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A host name is not known.
+    #[error("listener `{name}`: {error}")]
+    Resolve {
+        /// The listener's name.
+        name: String,
+        /// What the resolver said.
+        error: ResolveError,
+    },
+    /// An address could not be bound.
+    #[error("listener `{name}`: cannot listen on {address}: {error}{}", advice(.error))]
+    Bind {
+        /// The listener's name.
+        name: String,
+        /// The address as it is bound.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 and foreign folders need a right: choose another address, or give \
+             the program CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrInUse => {
+            "; stop the program that uses it (`ss -lptn` names it), or choose another address"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address (`ip address`)",
+        _ => "",
+    }
+}
+
 /// Opens one listener of the plan, on every address that its host name has.
 ///
 /// # Errors
 /// A name that is not known, an address that cannot be bound.
-pub fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> {
-    let bind_error = |address: &str, error: io::Error| StartError::Bind {
+pub fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, OpenError> {
+    let bind_error = |address: &str, error: io::Error| OpenError::Bind {
         name: listener.name.clone(),
         address: address.to_owned(),
         error,
@@ -55,7 +91,7 @@ pub fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> 
     Ok(sources)
 }
 
-fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, StartError> {
+fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, OpenError> {
     let gate = listener.gate.as_ref();
     Ok(Rc::new(Offer {
         name: listener.name.clone(),
@@ -65,7 +101,7 @@ fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, StartError> {
     }))
 }
 
-fn service(listener: &plan::Listener) -> Result<Service, StartError> {
+fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
     let (to, connect) = match &listener.service {
         plan::Service::Own(kind) => return Ok(Service::Own(kind.clone())),
         plan::Service::Forward { to, connect } => (to, connect),
@@ -82,8 +118,8 @@ fn service(listener: &plan::Listener) -> Result<Service, StartError> {
     Ok(Service::Forward(Targets::new(targets, *connect)))
 }
 
-fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, StartError> {
-    at.resolve().map_err(|error| StartError::Resolve { name: listener.name.clone(), error })
+fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, OpenError> {
+    at.resolve().map_err(|error| OpenError::Resolve { name: listener.name.clone(), error })
 }
 
 fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> DaemonSource {

@@ -7,10 +7,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::admissions::Admissions;
 use super::host::{Host, Nonces, Phase};
+use super::listeners::OpenError;
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
 use super::{DaemonSource, listeners};
-use crate::config::{Plan, ResolveError};
+use crate::config::Plan;
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
 use crate::net::signal::StopSignals;
@@ -24,44 +25,15 @@ const BLOCKS_KEPT: usize = 64;
 /// pipe, standard streams, and some room.
 const DESCRIPTORS_BESIDE: u64 = 64;
 
-/// Why the daemon did not start.
+/// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener's host name is not known.
-    #[error("listener `{name}`: {error}")]
-    Resolve {
-        /// The listener's name.
-        name: String,
-        /// What the resolver said.
-        error: ResolveError,
-    },
-    /// A listener's address could not be bound.
-    #[error("listener `{name}`: cannot listen on {address}: {error}{}", advice(.error))]
-    Bind {
-        /// The listener's name.
-        name: String,
-        /// The address as it is bound.
-        address: String,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The system refused something that every event loop needs.
-    #[error("cannot start the event loop: {0}")]
+    #[error("the event loop failed: {0}")]
     Loop(#[from] io::Error),
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 and foreign folders need a right: choose another address, or give \
-             the program CAP_NET_BIND_SERVICE"
-        }
-        io::ErrorKind::AddrInUse => {
-            "; stop the program that uses it (`ss -lptn` names it), or choose another address"
-        }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address (`ip address`)",
-        _ => "",
-    }
 }
 
 /// Serves `plan` until a signal stops it and its connections have ended.
@@ -79,9 +51,10 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
     };
     let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
     let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
-    let sources: Vec<_> = plan.listeners.iter().map(listeners::open).collect::<Result<_, _>>()?;
+    // Before the first listener: whoever reads that it listens may send a signal at once.
     let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
     reactor.spawn(DaemonSource::Stop(Box::new(stop)));
+    let sources: Vec<_> = plan.listeners.iter().map(listeners::open).collect::<Result<_, _>>()?;
     for source in sources.into_iter().flatten() {
         reactor.spawn(source);
     }

@@ -9,8 +9,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::end::Side;
-use super::session::{CloseReason, Deadline, StateName};
+use super::reason::{CloseReason, Deadline, Side, StateName};
 
 /// Someone who wants to know what the loop does.
 pub trait Observer {

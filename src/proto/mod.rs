@@ -5,5 +5,6 @@ pub mod end;
 pub mod event;
 pub mod gate;
 pub mod pipe;
+pub mod reason;
 pub mod service;
 pub mod session;
