@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
+use crate::proto::http_connect::Authority;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
@@ -87,7 +88,29 @@ pub enum Service {
         to: Vec<Address>,
         /// How long each is tried.
         connect: Option<Duration>,
+        /// What it is told first.
+        upstream: Upstream,
     },
+}
+
+/// What an entry says to the exit that it forwards to, before it carries a byte.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// What answers the exit's challenge, where it has a gate.
+    pub gate: Option<(Secret, Digest)>,
+    /// What the exit is asked to connect to, where it is not told by its own configuration.
+    pub target: Option<Authority>,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        let gates_are_equal = match (&self.gate, &other.gate) {
+            (Some((one, by)), Some((other, with))) => by == with && same_secret(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        gates_are_equal && self.target == other.target
+    }
 }
 
 /// Who is admitted.

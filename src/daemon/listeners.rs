@@ -16,6 +16,7 @@ use crate::net::forward::Targets;
 use crate::net::listener::Listener;
 use crate::net::udp::UdpServer;
 use crate::proto::gate::Keyring;
+use crate::proto::introduction::Line;
 use crate::proto::service::Kind;
 
 /// Why a listener could not be opened.
@@ -102,9 +103,9 @@ fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, OpenError> {
 }
 
 fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
-    let (to, connect) = match &listener.service {
+    let (to, connect, upstream) = match &listener.service {
         plan::Service::Own(kind) => return Ok(Service::Own(kind.clone())),
-        plan::Service::Forward { to, connect } => (to, connect),
+        plan::Service::Forward { to, connect, upstream } => (to, connect, upstream),
     };
     let mut targets = Vec::new();
     for address in to {
@@ -115,7 +116,12 @@ fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
             }
         }
     }
-    Ok(Service::Forward(Targets::new(targets, *connect)))
+    let mut lines = Vec::new();
+    if let Some((secret, digest)) = &upstream.gate {
+        lines.push(Line::Answer(secret.clone(), *digest));
+    }
+    lines.extend(upstream.target.clone().map(Line::Ask));
+    Ok(Service::Forward(Targets::new(targets, *connect), lines))
 }
 
 fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, OpenError> {

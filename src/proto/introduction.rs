@@ -66,6 +66,11 @@ impl<E: End> Introduced<E> {
         &mut self.end
     }
 
+    /// The same, to be looked at.
+    pub fn end_ref(&self) -> &E {
+        &self.end
+    }
+
     fn introduce(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<Progress> {
         let Some(introduction) = &mut self.introduction else { return Ok(Progress::Moved(0)) };
         let mut moved = introduction.exchange(&mut self.end, turn)?;
