@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
-
 use super::terminal::Terminal;
 use crate::config::{Address, ResolveError};
 use crate::net::clock::SystemClock;
@@ -172,7 +170,7 @@ impl Call {
                     Err(error) => Err(error),
                 },
                 Place::Stream(target) => dial::begin(&target).and_then(|mut stream| {
-                    context.register(&mut stream, Side::Remote, BOTH)?;
+                    context.register_duplex(&mut stream, Side::Remote)?;
                     Ok(stream)
                 }),
             };
@@ -212,7 +210,7 @@ impl Call {
         let stdio = Stdio::new();
         let registered = stdio.register(context).and_then(|()| match &mut remote {
             Remote::Stream(_) => Ok(()),
-            Remote::Datagrams(peer) => context.register(peer.socket(), Side::Remote, BOTH),
+            Remote::Datagrams(peer) => context.register_duplex(peer.socket(), Side::Remote),
         });
         if let Err(error) = registered {
             return self.end(context, Err(ConnectError::Loop(error)));
@@ -303,8 +301,6 @@ impl Call {
 fn datagram_framing() -> Framing {
     if io::stdin().is_terminal() { Framing::Each } else { Framing::Whole }
 }
-
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Source for Call {
     type Host = ClientHost;

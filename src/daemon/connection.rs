@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use mio::Interest;
-
 use super::DaemonSource;
 use super::host::{Host, Phase};
 use crate::net::listener::Peer;
@@ -60,8 +58,7 @@ impl Connection {
 
     /// Registers the socket, and sends the challenge.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match context.register(self.session.remote().stream(), Side::Remote, both) {
+        match context.register_duplex(self.session.remote().stream(), Side::Remote) {
             Ok(()) => self.run(context),
             Err(error) => {
                 self.close(context, CloseReason::Failed(Side::Remote, error.kind()));
