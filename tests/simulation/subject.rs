@@ -15,7 +15,7 @@ use turnstile::proto::session::{
 use crate::model::{self, BEGINNING, Gate, WallClock};
 use crate::probe::{Local, Probe};
 use crate::trace::Trace;
-use crate::wire::{Record, Wire};
+use crate::wire::{BLOCKS_PER_SESSION, Record, Wire};
 
 /// How long Closing may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
@@ -123,10 +123,7 @@ impl Subject {
             }
         }
         if step == Step::Wait {
-            self.session.remote().check_quiet();
-            if let Some(wire) = self.session.local().wire() {
-                wire.check_quiet();
-            }
+            self.check_rest();
             if twice {
                 assert_eq!(self.run_once(now), Step::Wait, "at rest, and then not");
                 assert_eq!(self.moved(), 0, "moved although it had nothing to move");
@@ -180,6 +177,25 @@ impl Subject {
             assert!(self.gate.says(taken).starts_with(sent), "sent {sent:02x?} before the gate");
             assert_eq!(self.session.local().reached_at, None, "served before the gate");
         }
+    }
+
+    /// It waits: neither end could be used, and what it holds is held up by an end that is full.
+    /// A service holds input up only while its output waits; the gate and Closing never do.
+    fn check_rest(&mut self) {
+        let remote = self.session.remote();
+        remote.check_quiet();
+        let mut held_up = usize::from(remote.wants_out());
+        let is_established = self.session.state_name() == StateName::Established;
+        match &self.session.local().local {
+            Local::Wire(wire) if is_established => {
+                wire.check_quiet();
+                held_up += usize::from(wire.wants_out());
+            }
+            Local::Service(_) if is_established => held_up *= BLOCKS_PER_SESSION,
+            _ => {}
+        }
+        let lent = self.pool.lent();
+        assert!(lent <= held_up, "holds {lent} blocks although {held_up} are held up");
     }
 
     /// The deadlines that have passed.

@@ -63,6 +63,11 @@ impl Wire {
         self.record.exchanges = 0;
     }
 
+    /// Whether bytes wait that could not be written.
+    pub(crate) fn wants_out(&self) -> bool {
+        self.record.wants_out
+    }
+
     /// The session waits: is there nothing that it could have moved, or will never hear of?
     pub(crate) fn check_quiet(&self) {
         for (wants, possible, bit) in [
