@@ -387,3 +387,6 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+#[cfg(test)]
+mod tests;
