@@ -219,6 +219,19 @@ fn no_answer_to_a_datagram_is_said() {
 }
 
 #[test]
+fn the_longest_datagram_goes_and_a_longer_one_is_explained() {
+    let daemon = Daemon::start(&listener_at("udp://127.0.0.1:0", "echo", "echo", ""));
+    let address = daemon.address("echo");
+    let longest = noise(65_507, 8);
+    let output = run(&mut connect(&address, &[]), &longest);
+    assert!(output.status.success() && output.stdout == longest);
+    for len in [65_508, 65_536, 65_537, 1 << 20] {
+        let line = complaint(&run(&mut connect(&address, &[]), &noise(len, 9)));
+        assert!(line.contains("65,507"), "{len} bytes: {line}");
+    }
+}
+
+#[test]
 fn usage_is_checked() {
     for arguments in [&["connect"][..], &["connect", "localhost"], &["connect", "http://x:1"]] {
         let output = run(&mut turnstile(arguments), b"");

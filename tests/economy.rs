@@ -25,39 +25,35 @@ fn calls(idle: usize, requests: usize) -> Option<u64> {
     command.args(["-D", "-f", "-c", "-o"]).arg(&table);
     command.args([env!("CARGO_BIN_EXE_turnstile"), "serve", "-c", "-"]);
     let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
-    let mut wires: Vec<_> = (0..=idle).map(|_| daemon.connect("echo")).collect();
-    for wire in &mut wires {
-        assert_eq!(ask(wire, b"here"), b"here");
-    }
+    let arrive = |_| {
+        let mut wire = daemon.connect("echo");
+        assert_eq!(ask(&mut wire, b"here"), b"here");
+        wire
+    };
+    let mut wires: Vec<_> = (0..=idle).map(arrive).collect();
     for _ in 0..requests {
         assert_eq!(
             ask(&mut wires[0], b"sixty-four bytes, or nearly so"),
             b"sixty-four bytes, or nearly so"
         );
     }
-    drop(wires);
-    daemon.wait_for_lines("closed listener=echo", idle + 1);
-    daemon.signal("TERM");
-    // The tracer holds the log open until it has written its table.
-    assert!(daemon.wait().success());
+    // Killed, so that closing, which is batched by chance, is not counted. The tracer holds the
+    // log open until it has written its table.
+    daemon.signal("KILL");
+    daemon.wait();
     let table = fs::read_to_string(&table).expect("a table");
     let total = table.lines().find(|line| line.ends_with(" total")).expect(&table);
     Some(total.split_whitespace().nth(3).expect(&table).parse().expect(&table))
 }
 
-/// Calls for 1,000 requests among `idle` connections that do nothing.
-fn calls_of_a_thousand(idle: usize) -> Option<f64> {
-    let (few, many) = (calls(idle, 100)?, calls(idle, 1100)?);
-    Some((many - few) as f64)
-}
-
 #[test]
 fn a_request_costs_three_calls_among_any_number_of_idle_connections() {
-    // Waiting, receiving, sending. The rest is what differs between two runs: how many lines of
-    // log a write takes, how many connections a batch.
     for idle in [0, 200] {
-        let Some(calls) = calls_of_a_thousand(idle) else { return };
-        let off = (calls - 3000.0).abs();
-        assert!(off <= 60.0 + idle as f64, "{calls} calls for 1,000 requests among {idle}");
+        let (Some(few), Some(many)) = (calls(idle, 100), calls(idle, 1100)) else { return };
+        let calls = many - few;
+        // To wait, to receive, to send. A few may differ between two starts: whether the first
+        // bytes are there when a connection is accepted is chance.
+        println!("{calls} calls for 1,000 requests among {idle} idle connections");
+        assert!((2960..=3040).contains(&calls), "{calls} calls for 1,000 requests among {idle}");
     }
 }

@@ -72,6 +72,11 @@ pub enum ConnectError {
     /// The connection was lost in the middle.
     #[error("the connection to {0} was lost: {1}")]
     Lost(Address, io::Error),
+    /// What was typed or piped does not fit into one datagram.
+    #[error(
+        "the input for {0} is longer than the longest datagram, 65,507 bytes; send less at a time"
+    )]
+    TooLong(Address),
     /// Standard input or output failed.
     #[error("the terminal failed: {0}")]
     Terminal(io::Error),
@@ -297,6 +302,9 @@ impl Call {
                 Err(ConnectError::GateRefused(address()))
             }
             CloseReason::NoChallenge => Err(ConnectError::NoChallenge(address())),
+            CloseReason::Failed(Side::Remote, io::ErrorKind::FileTooLarge) => {
+                Err(ConnectError::TooLong(address()))
+            }
             CloseReason::Failed(Side::Remote, kind) => {
                 Err(ConnectError::Lost(address(), kind.into()))
             }
