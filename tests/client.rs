@@ -324,6 +324,28 @@ fn at_terminal(command: &Command, play: &[&str]) -> Option<Output> {
 }
 
 #[test]
+fn a_person_is_prompted_and_answered() {
+    let daemon = gated("upper");
+    let mut command = connect(&daemon.address("gate"), &[]);
+    command.env("TURNSTILE_SECRET", SECRET);
+    let play = [
+        (">>: ", r"  hello there  \n"),
+        ("HELLO THERE\n>>: ", r"\n"),
+        (">>: ", r"   \n"),
+        (">>: ", r"grüße, 亲\n"),
+        ("GRüßE, 亲\n>>: ", r" quit \n"),
+    ];
+    let play: Vec<_> = play.iter().flat_map(|(expected, typed)| [*expected, *typed]).collect();
+    let Some(output) = at_terminal(&command, &play) else { return };
+    let expected = ">>: HELLO THERE\n>>: >>: >>: GRüßE, 亲\n>>: ";
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+    let line = daemon.wait_for_line("identity=demo");
+    let sent = 32 + "HELLO THEREGRüßE, 亲".len();
+    assert!(line.contains(&format!("sent={sent} ")), "the lines go without their ends: {line}");
+}
+
+#[test]
 fn the_message_that_ends_a_conversation_ends_the_program() {
     let daemon = Daemon::start(&listener("time", "time", ""));
     let command = connect(&daemon.address("time"), &[]);
@@ -340,6 +362,32 @@ fn the_end_key_ends_a_conversation_after_the_last_answer() {
     let Some(output) = at_terminal(&command, &[">>: ", r"last\n\x04"]) else { return };
     assert!(text(&output.stdout).contains("LAST"), "{}", text(&output.stdout));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_person_hears_that_the_server_has_gone_or_refused() {
+    let daemon = gated("upper");
+    let mut command = connect(&daemon.address("gate"), &[]);
+    command.env("TURNSTILE_SECRET", "a wrong secret");
+    let Some(output) = at_terminal(&command, &[]) else { return };
+    assert!(text(&output.stdout).contains("it probably refused it"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1));
+
+    let open = Daemon::start(&listener("once", "once", ""));
+    let command = connect(&open.address("once"), &[]);
+    let output = at_terminal(&command, &[">>: ", r"hello\n"]).expect("as before");
+    assert!(text(&output.stdout).starts_with(">>: HELLO"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn datagrams_by_hand_go_line_by_line() {
+    let daemon = Daemon::start(&listener_at("udp://127.0.0.1:0", "udp", "upper", ""));
+    let command = connect(&daemon.address("udp"), &[]);
+    let play = [">>: ", r"one\n", "ONE\n>>: ", r"two\n", "TWO\n>>: ", r"quit\n"];
+    let Some(output) = at_terminal(&command, &play) else { return };
+    assert_eq!(text(&output.stdout), ">>: ONE\n>>: TWO\n>>: ", "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
