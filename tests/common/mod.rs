@@ -53,7 +53,16 @@ impl Daemon {
 
     /// The same with a command of one's own, which must read the configuration from its standard
     /// input and must become the daemon.
-    pub(crate) fn launch(mut command: Command, configuration: &str) -> Self {
+    pub(crate) fn launch(command: Command, configuration: &str) -> Self {
+        Self::launch_with(command, configuration, configuration.matches("[[listener]]").count())
+    }
+
+    /// The same with a command that needs no configuration, and has so many listeners.
+    pub(crate) fn launch_with_listeners(command: Command, listeners: usize) -> Self {
+        Self::launch_with(command, "", listeners)
+    }
+
+    fn launch_with(mut command: Command, configuration: &str, listeners: usize) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -65,7 +74,7 @@ impl Daemon {
         drop(input);
         let log = Log::collect(child.stderr.take().expect("a pipe"));
         let daemon = Self { child, log };
-        daemon.wait_for_lines("listening ", configuration.matches("[[listener]]").count());
+        daemon.wait_for_lines("listening ", listeners);
         daemon
     }
 
