@@ -20,8 +20,11 @@ with socket.create_connection((host, port)) as server:
             continue
         if line == "quit":
             break
-        server.send(line.encode("utf-8"))
-        reply = server.recv(1024)
+        try:
+            server.send(line.encode("utf-8"))
+            reply = server.recv(1024)
+        except ConnectionError:  # It had closed before it could read this line.
+            reply = b""
         if not reply:
             print("the server closed the connection")
             break
