@@ -169,6 +169,16 @@ fn without_a_gate_there_is_none_to_pass() {
 }
 
 #[test]
+fn datagrams_have_no_gate() {
+    let daemon = Daemon::start(&listener_at("udp://127.0.0.1:0", "udp", "upper", ""));
+    let mut command = connect(&daemon.address("udp"), &[]);
+    let output = run(command.env("TURNSTILE_SECRET", SECRET), b"for other calls");
+    assert_eq!(printed(&output), "FOR OTHER CALLS");
+    let line = complaint(&run(command.args(["--auth", "hmac-md5"]), b"hello"));
+    assert!(line.starts_with("--auth hmac-md5 is for streams"), "{line}");
+}
+
+#[test]
 fn a_secret_that_cannot_be_used_is_explained() {
     let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/no/such"]), b""));
     assert!(line.contains("the secret file /no/such cannot be read: No such file"), "{line}");
