@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use cli::{Auth, Check, Cli, Command, Configuration, Connect};
 use turnstile::client::connect::{self, Request};
 use turnstile::client::credentials;
-use turnstile::config::{self, ConfigError, Source};
+use turnstile::config::{self, Address, ConfigError, Source};
 use turnstile::daemon;
 use turnstile::proto::gate::Digest;
 
@@ -78,8 +78,14 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
 fn connect(connect: Connect) -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let secret = credentials::secret(connect.credentials.secret_file.as_deref())?;
+    let has_gate = !matches!(connect.address, Address::Udp(_));
     let gate = match (connect.credentials.auth, secret) {
         (Some(Auth::None), _) | (None, None) => None,
+        // The environment may hold a secret for other calls.
+        (None, Some(_)) if !has_gate => None,
+        (Some(Auth::Hmac(digest)), _) if !has_gate => {
+            anyhow::bail!("--auth {digest} is for streams: datagrams have no gate; leave it out")
+        }
         (Some(Auth::Hmac(digest)), Some(secret)) => Some((secret, digest)),
         (None, Some(secret)) => Some((secret, Digest::Md5)),
         (Some(Auth::Hmac(digest)), None) => anyhow::bail!(
