@@ -33,6 +33,24 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
 }
 
+impl Plan {
+    /// A plan of one listener at `local`, with the defaults for everything but idleness: what a
+    /// person forwards by hand may rest as long as they like.
+    #[must_use]
+    pub fn entry(local: Address, service: Service) -> Self {
+        let listener = Listener {
+            name: "forward".to_owned(),
+            address: local,
+            service,
+            gate: None,
+            timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            amplify: false,
+            unix_mode: DEFAULT_UNIX_MODE,
+        };
+        Self { limits: Limits::default(), secrets: Vec::new(), listeners: vec![listener] }
+    }
+}
+
 /// What the process as a whole may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
