@@ -84,6 +84,11 @@ pub(crate) fn output(service: &Kind, input: &[u8], looks: &[Look], at_least: usi
     }
 }
 
+/// Whether `service` waits for a message before it says anything.
+pub(crate) fn waits(service: &Kind) -> bool {
+    !matches!(service, Kind::Daytime | Kind::Chargen)
+}
+
 /// The messages that `service` must have had logged.
 pub(crate) fn logged(service: &Kind, looks: &[Look]) -> Vec<Vec<u8>> {
     let asks_for_it = matches!(service, Kind::Once | Kind::Greet | Kind::Reply(_));

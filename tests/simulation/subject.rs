@@ -15,7 +15,7 @@ use turnstile::proto::session::{
 use crate::model::{self, BEGINNING, Gate, WallClock};
 use crate::probe::{Local, Probe};
 use crate::trace::Trace;
-use crate::wire::{BLOCKS_PER_SESSION, Record, Wire};
+use crate::wire::{BLOCKS_PER_SESSION, Wire};
 
 /// How long Closing may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
@@ -196,6 +196,21 @@ impl Subject {
         }
         let lent = self.pool.lent();
         assert!(lent <= held_up, "holds {lent} blocks although {held_up} are held up");
+        self.check_ends();
+    }
+
+    /// No end of stream is kept back behind the last byte.
+    fn check_ends(&mut self) {
+        let state = self.session.state_name();
+        let remote = self.session.remote();
+        let (is_held_up, has_passed) = (remote.wants_out(), remote.record.passed_end);
+        let has_heard = remote.record.heard_end;
+        let probe = self.session.local();
+        let is_over = !probe.is_open || state == StateName::Closing;
+        assert!(!is_over || is_held_up || has_passed, "keeps the end from the remote end");
+        let is_held_up = is_held_up || probe.wire().is_some_and(|wire| wire.wants_out());
+        let was_told = probe.ends_heard == 1 || state == StateName::Closing;
+        assert!(!has_heard || is_held_up || was_told, "keeps the end from the local end");
     }
 
     /// The deadlines that have passed.
@@ -292,7 +307,8 @@ impl Subject {
     /// peace, and otherwise the beginning of it.
     fn check_bytes(&mut self, reason: CloseReason) {
         let whole = matches!(reason, CloseReason::Finished | CloseReason::Served);
-        let Record { taken, sent, .. } = std::mem::take(&mut self.session.remote().record);
+        let record = &self.session.remote().record;
+        let (taken, sent) = (record.taken.clone(), record.sent.clone());
         let mut expected = self.gate.says(&taken);
         let probe = self.session.local();
         if self.gate.admits(&taken) {
@@ -300,8 +316,14 @@ impl Subject {
             match (&mut probe.local, &self.service) {
                 (Local::Service(_), Some(service)) => {
                     expected.extend(model::output(service, input, &probe.looks, sent.len()));
-                    let first = probe.looks.first().map_or(&[][..], |look| &look.message);
-                    assert!(input.starts_with(first), "the service saw what nobody sent");
+                    if let Some(look) = probe.looks.first() {
+                        assert!(input.starts_with(&look.message), "saw what nobody sent");
+                        let was_asked = !look.message.is_empty() || look.has_ended;
+                        assert!(
+                            was_asked || !model::waits(service),
+                            "answered before it was asked"
+                        );
+                    }
                 }
                 (Local::Wire(wire), _) => {
                     expected.extend(&wire.record.taken);
@@ -312,7 +334,6 @@ impl Subject {
             }
         }
         check_delivery("remote", &sent, &expected, whole);
-        self.session.remote().record.taken = taken;
     }
 
     /// What was reported is what happened.
@@ -325,7 +346,11 @@ impl Subject {
         let (received, sent) = self.session.carried();
         let summary = self.trace.summary.take().expect("its end is reported");
         assert_eq!((summary.received, summary.sent), (received, sent), "bytes reported");
-        assert_eq!(received, self.session.remote().record.taken.len() as u64, "bytes received");
+        let remote = self.session.remote();
+        assert_eq!(received, remote.record.taken.len() as u64, "bytes received");
+        let delivered = remote.record.sent.len() as u64;
+        let whole = matches!(reason, CloseReason::Finished | CloseReason::Served);
+        assert!(if whole { sent == delivered } else { sent >= delivered }, "bytes sent");
         let passed = self.session.state_name() != StateName::AuthPending;
         let is_named = matches!(self.gate, Gate::Guard { .. }) && passed;
         assert_eq!(summary.identity.as_deref(), is_named.then_some("ours"), "identity");
