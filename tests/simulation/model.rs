@@ -28,6 +28,14 @@ pub(crate) enum Gate {
 }
 
 impl Gate {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "no gate",
+            Self::Guard { .. } => "a gate that asks",
+            Self::Guest { .. } => "a gate that answers",
+        }
+    }
+
     /// How many bytes it takes before the service has its own.
     pub(crate) fn takes(&self) -> usize {
         match self {

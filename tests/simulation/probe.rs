@@ -41,6 +41,13 @@ pub(crate) struct Look {
     pub(crate) has_ended: bool,
 }
 
+impl Look {
+    /// Whether there was a message, or the end in place of one.
+    pub(crate) fn was_asked(&self) -> bool {
+        !self.message.is_empty() || self.has_ended
+    }
+}
+
 impl Probe {
     pub(crate) fn new(local: Local) -> Self {
         Self {
