@@ -28,6 +28,14 @@ pub(crate) enum Gate {
 }
 
 impl Gate {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "no gate",
+            Self::Guard { .. } => "a gate that asks",
+            Self::Guest { .. } => "a gate that answers",
+        }
+    }
+
     /// How many bytes it takes before the service has its own.
     pub(crate) fn takes(&self) -> usize {
         match self {
@@ -82,6 +90,11 @@ pub(crate) fn output(service: &Kind, input: &[u8], looks: &[Look], at_least: usi
             message[from..message.len() - behind].iter().map(upper).collect()
         }),
     }
+}
+
+/// Whether `service` waits for a message before it says anything.
+pub(crate) fn waits(service: &Kind) -> bool {
+    !matches!(service, Kind::Daytime | Kind::Chargen)
 }
 
 /// The messages that `service` must have had logged.

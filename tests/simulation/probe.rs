@@ -37,6 +37,15 @@ pub(crate) enum Local {
 pub(crate) struct Look {
     pub(crate) at: Instant,
     pub(crate) message: Vec<u8>,
+    /// Whether nothing more will come.
+    pub(crate) has_ended: bool,
+}
+
+impl Look {
+    /// Whether there was a message, or the end in place of one.
+    pub(crate) fn was_asked(&self) -> bool {
+        !self.message.is_empty() || self.has_ended
+    }
 }
 
 impl Probe {
@@ -84,10 +93,10 @@ impl End for Probe {
         let progress = match &mut self.local {
             Local::Wire(wire) => wire.exchange(to, from, turn)?,
             Local::Service(service) => {
-                let message = to.bytes().to_vec();
+                let (message, has_ended) = (to.bytes().to_vec(), !to.is_open());
                 let progress = service.exchange(to, from, turn)?;
                 if progress != Progress::Moved(0) {
-                    self.looks.push(Look { at: turn.now, message });
+                    self.looks.push(Look { at: turn.now, message, has_ended });
                 }
                 progress
             }

@@ -125,12 +125,15 @@ fn service(dice: &mut Dice) -> Option<Kind> {
     })
 }
 
-/// Small enough to be full all the time, but with room for what has to go in at once: a
-/// challenge, a line of daytime behind it, and the message of `once`.
+/// Small enough to be full all the time, but with room for what has to go in at once: a challenge,
+/// a line of daytime, the message of `once`.
 fn block_len(dice: &mut Dice, service: Option<&Kind>) -> usize {
     match service {
-        Some(Kind::Once) => MESSAGE_LIMIT + dice.below(200),
-        _ => dice.between(64, 256),
+        Some(Kind::Once) => MESSAGE_LIMIT + dice.below(40),
+        _ => {
+            let most = dice.pick(&[56, 256]);
+            dice.between(40, most)
+        }
     }
 }
 
@@ -222,6 +225,10 @@ fn speech(dice: &mut Dice, service: Option<&Kind>, is_flood: bool) -> Vec<u8> {
     match dice.below(6) {
         _ if is_flood => dice.bytes(FLOOD),
         0 => Vec::new(),
+        1 | 2 if service == Some(&Kind::Once) => {
+            let len = dice.between(MESSAGE_LIMIT - 40, MESSAGE_LIMIT + 40);
+            dice.bytes(len)
+        }
         1 | 2 if service.is_some() => dice.pick(&text).into(),
         3 => {
             let len = dice.below(3000);

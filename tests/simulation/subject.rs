@@ -1,7 +1,6 @@
 //! A session under test: the real one, with a pool of its own, and all that is known of it. Every
 //! run is followed by every check that can be made from outside.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use turnstile::proto::buffer::Pool;
@@ -15,7 +14,7 @@ use turnstile::proto::session::{
 use crate::model::{self, BEGINNING, Gate, WallClock};
 use crate::probe::{Local, Probe};
 use crate::trace::Trace;
-use crate::wire::{BLOCKS_PER_SESSION, Record, Wire};
+use crate::wire::{BLOCKS_PER_SESSION, Wire};
 
 /// How long Closing may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
@@ -101,8 +100,11 @@ impl Subject {
         self.gate.admits(&self.session.remote().record.taken)
     }
 
-    /// Shows what happens to it from now on.
+    /// Shows what it is, and what happens to it from now on.
     pub(crate) fn show(&mut self) {
+        let Self { name, service, gate, timeouts, pool, .. } = self;
+        let (gate, block_len) = (gate.name(), pool.block_len());
+        println!("{name}: {service:?} behind {gate}, blocks of {block_len} bytes, {timeouts:?}");
         self.trace.is_shown = true;
     }
 
@@ -119,7 +121,8 @@ impl Subject {
                 assert!(due.is_empty(), "lives on after {due:?}");
                 self.check_state();
                 let expected = self.deadlines().into_iter().map(|(at, _)| at).min();
-                assert_eq!(self.session.deadline(), expected, "deadline");
+                let deadline = self.session.deadline().map(|at| at - *BEGINNING);
+                assert_eq!(deadline, expected, "the next deadline");
             }
         }
         if step == Step::Wait {
@@ -196,25 +199,39 @@ impl Subject {
         }
         let lent = self.pool.lent();
         assert!(lent <= held_up, "holds {lent} blocks although {held_up} are held up");
+        self.check_ends();
     }
 
-    /// The deadlines that have passed.
-    fn due_deadlines(&mut self, now: Instant) -> Vec<(Instant, Deadline)> {
+    /// No end of stream is kept back behind the last byte.
+    fn check_ends(&mut self) {
+        let state = self.session.state_name();
+        let remote = self.session.remote();
+        let (is_held_up, has_passed) = (remote.wants_out(), remote.record.passed_end);
+        let has_heard = remote.record.heard_end;
+        let probe = self.session.local();
+        let is_over = !probe.is_open || state == StateName::Closing;
+        assert!(!is_over || is_held_up || has_passed, "keeps the end from the remote end");
+        let is_held_up = is_held_up || probe.wire().is_some_and(|wire| wire.wants_out());
+        let was_told = probe.ends_heard == 1 || state == StateName::Closing;
+        assert!(!has_heard || is_held_up || was_told, "keeps the end from the local end");
+    }
+
+    /// The deadlines that have passed: one, but for those that are equal.
+    fn due_deadlines(&mut self, now: Instant) -> Vec<(Duration, Deadline)> {
         let mut passed = self.deadlines();
-        passed.retain(|&(at, _)| at <= now);
         let first = passed.iter().map(|&(at, _)| at).min();
-        passed.retain(|&(at, _)| Some(at) == first);
+        passed.retain(|&(at, _)| at <= now - *BEGINNING && Some(at) == first);
         passed
     }
 
-    /// Every deadline that runs, worked out from what was seen to move.
-    fn deadlines(&mut self) -> Vec<(Instant, Deadline)> {
+    /// Every deadline that runs, counted from the beginning, worked out from what was seen to move.
+    fn deadlines(&mut self) -> Vec<(Duration, Deadline)> {
         let state = self.session.state_name();
         let timeouts = self.timeouts;
-        let inward_is_open = !self.session.remote().record.heard_end;
-        let remote_moved_at = self.session.remote().record.moved_at;
+        let remote = &self.session.remote().record;
+        let (remote_has_ended, remote_moved_at) = (remote.heard_end, remote.moved_at);
         let probe = self.session.local();
-        let is_half_closed = !inward_is_open || !probe.is_open;
+        let is_half_closed = remote_has_ended || !probe.is_open;
         let moved_at = probe.moved_at.max(remote_moved_at).unwrap_or(*BEGINNING);
         let (since, limit, deadline) = match (state, probe.done_at) {
             (StateName::AuthPending, _) => (*BEGINNING, timeouts.auth, Deadline::Auth),
@@ -227,12 +244,12 @@ impl Subject {
                 (done_at.expect("the service was done"), Some(limit), Deadline::Closing)
             }
         };
-        let condition = limit.map(|limit| (since + limit, deadline));
-        let lifetime = timeouts.lifetime.map(|limit| (*BEGINNING + limit, Deadline::Lifetime));
+        let condition = limit.map(|limit| (since - *BEGINNING + limit, deadline));
+        let lifetime = timeouts.lifetime.map(|limit| (limit, Deadline::Lifetime));
         condition.into_iter().chain(lifetime).collect()
     }
 
-    fn close(&mut self, now: Instant, reason: CloseReason, due: &[(Instant, Deadline)]) {
+    fn close(&mut self, now: Instant, reason: CloseReason, due: &[(Duration, Deadline)]) {
         self.closed = Some(reason);
         let clock = WallClock(now);
         let subject = EventSubject { key: None, name: self.name, peer: &"" };
@@ -250,49 +267,57 @@ impl Subject {
     }
 
     /// The reason is what happened.
-    fn check_reason(&mut self, reason: CloseReason, due: &[(Instant, Deadline)]) {
+    fn check_reason(&mut self, reason: CloseReason, due: &[(Duration, Deadline)]) {
         let state = self.session.state_name();
         let admits = self.admits();
-        let takes = self.gate.takes();
-        let local_failure = self.session.local().wire().and_then(|wire| wire.record.failure);
-        let (ends_heard, done) = {
-            let probe = self.session.local();
-            (probe.ends_heard, probe.done_at.is_some())
-        };
+        let failure = self.failure();
+        let probe = self.session.local();
+        let (ends_heard, is_done) = (probe.ends_heard, probe.done_at.is_some());
+        let was_served = probe.reached_at.is_some();
         let record = &self.session.remote().record;
-        let answered = record.taken.len() >= takes;
-        let left = record.heard_end && !answered;
+        let has_answered = record.taken.len() >= self.gate.takes();
+        let has_left = record.heard_end && !has_answered;
         let both_ended = record.heard_end && record.passed_end;
-        let failed = |side: Side, failure: Option<io::ErrorKind>| {
-            failure.map(|kind| CloseReason::Failed(side, kind))
-        };
-        let failure = failed(Side::Remote, record.failure).or(failed(Side::Local, local_failure));
+        let (is_guard, is_guest) =
+            (matches!(self.gate, Gate::Guard { .. }), matches!(self.gate, Gate::Guest { .. }));
         let is_true = match reason {
             CloseReason::Stopped => true,
             CloseReason::Failed(..) => failure == Some(reason),
             CloseReason::Deadline(deadline) => due.iter().any(|&(_, it)| it == deadline),
             CloseReason::Finished => {
-                state == StateName::Established && both_ended && ends_heard == 1 && !done
+                state == StateName::Established && both_ended && ends_heard == 1 && !is_done
             }
-            CloseReason::Served => state == StateName::Closing && both_ended && done,
-            CloseReason::Refused => matches!(self.gate, Gate::Guard { .. }) && answered && !admits,
-            CloseReason::LeftAtGate => matches!(self.gate, Gate::Guard { .. }) && left,
-            CloseReason::NoChallenge => matches!(self.gate, Gate::Guest { .. }) && left,
+            CloseReason::Served => state == StateName::Closing && both_ended && is_done,
+            CloseReason::Refused => is_guard && has_answered && !admits,
+            CloseReason::LeftAtGate => is_guard && has_left,
+            CloseReason::NoChallenge => is_guest && has_left,
         };
-        assert!(is_true, "said {reason:?}, which is not what happened; deadlines {due:?}");
-        let overtaken = matches!(reason, CloseReason::Failed(..) | CloseReason::Stopped);
-        assert!(overtaken || failure.is_none(), "{failure:?} closed as {reason:?}");
-        assert!(overtaken || due.is_empty() || matches!(reason, CloseReason::Deadline(_)));
+        assert!(is_true, "said {reason:?}, which is not what happened");
+        if reason != CloseReason::Stopped {
+            let is_late = matches!(reason, CloseReason::Deadline(_));
+            assert_eq!(is_late, !due.is_empty(), "closed as {reason:?} after {due:?}");
+            let has_failed = matches!(reason, CloseReason::Failed(..));
+            assert_eq!(has_failed, failure.is_some(), "closed as {reason:?} after {failure:?}");
+        }
         let was_admitted = state != StateName::AuthPending;
-        assert!(was_admitted <= admits, "let in somebody with the wrong answer");
-        assert!(was_admitted || self.session.local().reached_at.is_none(), "served at the gate");
+        assert!(admits || !was_admitted, "let in somebody with the wrong answer");
+        assert!(was_admitted || !was_served, "served somebody at the gate");
+    }
+
+    /// The reason that a failed end is.
+    fn failure(&mut self) -> Option<CloseReason> {
+        let remote = self.session.remote().record.failure;
+        let local = self.session.local().wire().and_then(|wire| wire.record.failure);
+        let failed = |side| move |kind| CloseReason::Failed(side, kind);
+        remote.map(failed(Side::Remote)).or(local.map(failed(Side::Local)))
     }
 
     /// What came out is what must come of what went in: all of it where the end was reached in
     /// peace, and otherwise the beginning of it.
     fn check_bytes(&mut self, reason: CloseReason) {
         let whole = matches!(reason, CloseReason::Finished | CloseReason::Served);
-        let Record { taken, sent, .. } = std::mem::take(&mut self.session.remote().record);
+        let record = &self.session.remote().record;
+        let (taken, sent) = (record.taken.clone(), record.sent.clone());
         let mut expected = self.gate.says(&taken);
         let probe = self.session.local();
         if self.gate.admits(&taken) {
@@ -300,8 +325,11 @@ impl Subject {
             match (&mut probe.local, &self.service) {
                 (Local::Service(_), Some(service)) => {
                     expected.extend(model::output(service, input, &probe.looks, sent.len()));
-                    let first = probe.looks.first().map_or(&[][..], |look| &look.message);
-                    assert!(input.starts_with(first), "the service saw what nobody sent");
+                    if let Some(look) = probe.looks.first() {
+                        assert!(input.starts_with(&look.message), "saw what nobody sent");
+                        let may_speak = look.was_asked() || !model::waits(service);
+                        assert!(may_speak, "answered before it was asked");
+                    }
                 }
                 (Local::Wire(wire), _) => {
                     expected.extend(&wire.record.taken);
@@ -312,7 +340,6 @@ impl Subject {
             }
         }
         check_delivery("remote", &sent, &expected, whole);
-        self.session.remote().record.taken = taken;
     }
 
     /// What was reported is what happened.
@@ -325,7 +352,11 @@ impl Subject {
         let (received, sent) = self.session.carried();
         let summary = self.trace.summary.take().expect("its end is reported");
         assert_eq!((summary.received, summary.sent), (received, sent), "bytes reported");
-        assert_eq!(received, self.session.remote().record.taken.len() as u64, "bytes received");
+        let remote = self.session.remote();
+        assert_eq!(received, remote.record.taken.len() as u64, "bytes received");
+        let delivered = remote.record.sent.len() as u64;
+        let whole = matches!(reason, CloseReason::Finished | CloseReason::Served);
+        assert!(if whole { sent == delivered } else { sent >= delivered }, "bytes sent");
         let passed = self.session.state_name() != StateName::AuthPending;
         let is_named = matches!(self.gate, Gate::Guard { .. }) && passed;
         assert_eq!(summary.identity.as_deref(), is_named.then_some("ours"), "identity");

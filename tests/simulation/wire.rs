@@ -168,7 +168,7 @@ impl End for Wire {
         self.record.exchanges += 1;
         assert!(self.record.exchanges <= TURN_BUDGET, "a run without end");
         let outcome = self.attempt(to, from, turn);
-        self.record.wants_more = from.wants_more(turn.pool);
+        self.record.wants_more = from.is_open() && from.len() < turn.pool.block_len();
         self.record.wants_out = !to.is_empty();
         match &outcome {
             Ok(0) => {}

@@ -11,7 +11,7 @@ use crate::peer::Peer;
 use crate::subject::Subject;
 
 /// How many turns the longest simulation may take. The longest seen takes a tenth of it.
-const TURN_LIMIT: usize = 100_000;
+const TURN_LIMIT: usize = 50_000;
 
 /// How long a turn takes in which a session spent its budget.
 const BUSY_TURN: Duration = Duration::from_micros(50);
