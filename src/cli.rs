@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
 
+use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
 use turnstile::config::Address;
 use turnstile::config::units::parse_duration;
 use turnstile::proto::gate::Digest;
@@ -33,6 +35,9 @@ pub(crate) enum Command {
     Check(Check),
     /// Talk to a server: by hand on a terminal, or from a pipe
     Connect(Connect),
+    /// Make a test authority, and the server and client certificates that it signs
+    #[command(subcommand)]
+    Cert(Cert),
     /// Print a fresh random secret: 32 bytes as 64 hexadecimal digits
     Secret,
     /// Print a completion script for a shell
@@ -74,6 +79,74 @@ pub(crate) struct Connect {
     /// How long to wait for the connection and the challenge; over udp, for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+/// `turnstile cert`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cert {
+    /// Make an authority: ca.pem, which its users trust, and ca-key.pem, which signs
+    Ca(NewAuthority),
+    /// Make a server's certificate and key, signed by an authority
+    Server(NewCertificate),
+    /// Make a client's certificate and key, signed by an authority
+    Client(NewCertificate),
+}
+
+/// `turnstile cert ca`.
+#[derive(Debug, Args)]
+pub(crate) struct NewAuthority {
+    /// The directory to write to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// What the authority is called
+    #[arg(long, default_value = "turnstile test CA")]
+    pub(crate) name: String,
+    /// How many days it is valid
+    #[arg(long, default_value = "3650", value_parser = days())]
+    pub(crate) days: u32,
+    /// The day from which it is valid, such as 2026-01-01 [default: now]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<Date>,
+    /// The kind of key: ecdsa (P-256), rsa (2048 bits) or ed25519
+    #[arg(long, value_name = "KIND", default_value = "ecdsa")]
+    pub(crate) key: KeyKind,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `turnstile cert server` and `turnstile cert client`.
+#[derive(Debug, Args)]
+pub(crate) struct NewCertificate {
+    /// The directory with the authority's ca.pem and ca-key.pem
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca: PathBuf,
+    /// A name to certify, any number of times: a host name or an IP address; a client's may also
+    /// be an e-mail address or a URI, and its first any text. The first is the common name too
+    #[arg(long = "name", value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// The directory to write to [default: the authority's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// What the files are called: FILE.pem and FILE-key.pem [default: server or client]
+    #[arg(long = "as", value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// How many days it is valid
+    #[arg(long, default_value = "365", value_parser = days())]
+    pub(crate) days: u32,
+    /// The day from which it is valid, such as 2026-01-01 [default: now]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<Date>,
+    /// The kind of key: ecdsa (P-256), rsa (2048 bits) or ed25519
+    #[arg(long, value_name = "KIND", default_value = "ecdsa")]
+    pub(crate) key: KeyKind,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS))
 }
 
 /// How a client passes the gate.

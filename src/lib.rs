@@ -1,4 +1,5 @@
 //! turnstile
+pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;
