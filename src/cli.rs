@@ -7,8 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
 use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
-use turnstile::config::Address;
+use turnstile::client::inspect::Version;
 use turnstile::config::units::parse_duration;
+use turnstile::config::{Address, HostPort};
 use turnstile::proto::gate::Digest;
 
 const EXIT_CODES: &str = "\
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Talk to a server: by hand on a terminal, or from a pipe
     Connect(Connect),
+    /// Show a TLS handshake and the server's certificates, and explain what is wrong with them
+    Inspect(Inspect),
     /// Make a test authority, and the server and client certificates that it signs
     #[command(subcommand)]
     Cert(Cert),
@@ -79,6 +82,54 @@ pub(crate) struct Connect {
     /// How long to wait for the connection and the challenge; over udp, for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+/// `turnstile inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The server: tls://host:port, or host:port
+    #[arg(value_parser = parse_tls_address)]
+    pub(crate) address: HostPort,
+    /// The name to ask for and to check the certificate against [default: the address' host]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// A PEM file of the authorities to trust [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A PEM file of a client certificate to show to a server that asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The PEM file of its private key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// An application protocol to offer, such as h2; several are separated by commas
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+    /// Offer this version only: 1.2 or 1.3 [default: both]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) tls_version: Option<Version>,
+    /// How long the connection and the handshake may take together
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Print JSON for programs instead of prose
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_tls_address(text: &str) -> Result<HostPort, String> {
+    match text.parse::<Address>().map_err(|error| error.to_string())? {
+        Address::Tls(at) => Ok(at),
+        Address::Tcp(at) if !text.contains("://") => Ok(at),
+        _ => Err("TLS is tls://host:port, or host:port".to_owned()),
+    }
+}
+
+fn parse_version(text: &str) -> Result<Version, String> {
+    match text {
+        "1.2" => Ok(Version::Tls12),
+        "1.3" => Ok(Version::Tls13),
+        _ => Err("expected 1.2 or 1.3; older versions are not spoken here".to_owned()),
+    }
 }
 
 /// `turnstile cert`.

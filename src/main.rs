@@ -14,12 +14,13 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use cli::{Auth, Cert, Check, Cli, Command, Configuration, Connect, NewCertificate};
+use cli::{Auth, Cert, Check, Cli, Command, Configuration, Connect, Inspect, NewCertificate};
 use turnstile::certificates::describe::Description;
 use turnstile::certificates::issue::{self, Issued, Life, Order, Purpose};
 use turnstile::certificates::store::{self, Paths};
 use turnstile::client::connect::{self, Request};
 use turnstile::client::credentials;
+use turnstile::client::inspect;
 use turnstile::config::{self, ConfigError, Source};
 use turnstile::daemon;
 use turnstile::proto::gate::Digest;
@@ -47,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(configuration) => serve(configuration),
         Command::Check(check) => print(&self::check(check)?),
         Command::Connect(connect) => self::connect(connect),
+        Command::Inspect(inspect) => self::inspect(inspect),
         Command::Cert(cert) => print(self::cert(cert)?.as_bytes()),
         Command::Secret => print(&secret()?),
         Command::Completions { shell } => {
@@ -95,6 +97,27 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         ),
     };
     Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+}
+
+/// Prints what was found, and fails with what is wrong.
+fn inspect(inspect: Inspect) -> anyhow::Result<()> {
+    let report = inspect::run(inspect::Request {
+        address: inspect.address,
+        server_name: inspect.server_name,
+        ca: inspect.ca,
+        identity: inspect.cert.zip(inspect.key),
+        alpn: inspect.alpn,
+        version: inspect.tls_version,
+        timeout: inspect.timeout,
+    })?;
+    if inspect.json {
+        print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    } else {
+        print(report.to_string().as_bytes())?;
+    }
+    let faults: Vec<_> = report.faults.iter().map(|fault| fault.sentence.as_str()).collect();
+    anyhow::ensure!(faults.is_empty(), "{}: {}", report.address, faults.join("; moreover, "));
+    Ok(())
 }
 
 fn cert(cert: Cert) -> anyhow::Result<String> {

@@ -17,7 +17,7 @@ use x509_parser::oid_registry;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 /// One certificate, described.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -140,6 +140,15 @@ impl fmt::Display for Key {
             (None, Some(bits)) => write!(f, "{} of {bits} bits", self.kind),
             (None, None) => f.write_str(&self.kind),
         }
+    }
+}
+
+/// A distinguished name in DER, as text; in hexadecimal where it is not one.
+#[must_use]
+pub fn distinguished_name(der: &[u8]) -> String {
+    match X509Name::from_der(der) {
+        Ok((_, name)) => printable(&name.to_string()),
+        Err(_) => hexadecimal(der),
     }
 }
 

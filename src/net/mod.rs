@@ -12,5 +12,7 @@ pub mod signal;
 pub mod socket;
 pub mod stdio;
 pub mod timer;
+pub mod tls_probe;
+pub mod tls_witness;
 pub mod udp;
 pub mod udp_peer;
