@@ -13,6 +13,5 @@ pub mod socket;
 pub mod stdio;
 pub mod timer;
 pub mod tls_probe;
-pub mod tls_witness;
 pub mod udp;
 pub mod udp_peer;

@@ -15,8 +15,7 @@ use serde::Serialize;
 
 use crate::certificates::describe::{Description, distinguished_name, printable};
 use crate::config::units::show_duration;
-use crate::net::tls_probe::{Failure, Sighting};
-use crate::net::tls_witness::{CertificateRequest, Presented};
+use crate::net::tls_probe::{CertificateRequest, Failure, Presented, Sighting};
 
 /// How many bytes are shown of an answer that is not TLS.
 const SHOWN: usize = 48;
@@ -197,7 +196,7 @@ fn of_alert(alert: AlertDescription, sighting: &Sighting) -> Fault {
             "it speaks none of the application protocols that were offered; change --alpn"
         }
         A::InternalError => {
-            "it failed in itself; its log should tell, its certificate or key may be missing"
+            "it failed in itself, perhaps for lack of a certificate or key; its log should tell"
         }
         A::AccessDenied => "it does not let this client in",
         _ => "its log should tell why",
@@ -263,11 +262,13 @@ impl Case<'_> {
             let sentence = "the server's certificate cannot be read: have it issued anew";
             return vec![Kind::BadCertificate.says(sentence)];
         };
-        if let Err(verdict) = &presented.chain_verdict {
+        if !presented.chain_faults.is_empty() {
             faults.extend(self.of_shape(own));
             for (position, certificate) in chain.iter().enumerate() {
                 faults.extend(self.of_time(certificate, position == 0));
             }
+        }
+        for verdict in &presented.chain_faults {
             faults.extend(self.of_verdict(verdict, &chain, &faults));
         }
         if presented.name_verdict.is_err() {
@@ -334,11 +335,6 @@ impl Case<'_> {
             E::UnknownIssuer => Some(Kind::UnknownIssuer.says(self.unknown_issuer(chain))),
             E::Expired | E::ExpiredContext { .. } if is_said(Kind::Expired) => None,
             E::NotValidYet | E::NotValidYetContext { .. } if is_said(Kind::NotYetValid) => None,
-            // The trusted authority itself, which the server does not send.
-            E::Expired | E::ExpiredContext { .. } => Some(Kind::Expired.says(
-                "the authority that signed the certificate has expired: trust its renewed \
-                 certificate, or have the server's issued by another",
-            )),
             E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
                 let purposes = chain.first().map(|own| own.purposes.join(", "));
                 Some(Kind::WrongPurpose.says(format!(
@@ -348,8 +344,9 @@ impl Case<'_> {
                 )))
             }
             E::BadSignature => Some(Kind::BadCertificate.says(
-                "a signature in the chain is wrong: the certificate was changed, or an authority \
-                 has a new key under an old name; have it issued anew",
+                "a signature in the chain is wrong: an authority has changed its key and kept its \
+                 name, or the certificate was changed; trust the authority's present certificate \
+                 (--ca), or have the server's issued anew",
             )),
             _ if !said.is_empty() => None,
             other => Some(Kind::BadCertificate.says(format!(

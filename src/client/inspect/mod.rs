@@ -18,8 +18,7 @@ use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
 use crate::certificates::store::{self, StoreError};
 use crate::config::{HostPort, ResolveError};
-use crate::net::tls_probe::{Prober, Sighting};
-use crate::net::tls_witness::{Identity, Setup, SetupError};
+use crate::net::tls_probe::{Identity, Prober, Setup, SetupError, Sighting};
 use faults::{Case, Trust};
 use report::Report;
 

@@ -11,8 +11,7 @@ use serde::Serialize;
 use super::faults::{self, Case, Fault};
 use crate::certificates::describe::{Description, distinguished_name, hexadecimal, printable};
 use crate::config::HostPort;
-use crate::net::tls_probe::Sighting;
-use crate::net::tls_witness::CertificateRequest;
+use crate::net::tls_probe::{CertificateRequest, Sighting};
 use crate::proto::hello::{self, ClientHello, ServerHello};
 
 /// All that was found.

@@ -7,8 +7,11 @@
 //!
 //! Invariant: it never sends application data, so what it lets pass cannot be misused.
 
+mod line;
+mod witness;
+
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,26 +19,23 @@ use std::time::{Duration, Instant};
 
 use mio::Interest;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind};
+use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
 use super::dial::{self, Target};
 use super::reactor::{Context, Next, Reactor, Source};
 use super::socket::Stream;
-use super::tls_witness::{CertificateRequest, Presented, Setup, SetupError, Witness};
 use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Observer, Readiness, Subject};
 use crate::proto::hello;
 
-/// How much of what each side sends is kept: the greetings are in it, and all of TLS 1.2.
-const KEPT: usize = 64 * 1024;
+use line::{Exchanged, Line};
+use witness::Witness;
+pub use witness::{CertificateRequest, Identity, Presented, Setup, SetupError};
 
 /// How long to listen, at least, for what a server says after the handshake: tickets, or that it
 /// wanted a client certificate, which TLS 1.3 tells no sooner.
 const LISTEN_AFTER: Duration = Duration::from_secs(1);
-
-/// How many reads one turn may take.
-const READS_PER_TURN: usize = 16;
 
 /// All that was seen of one connection.
 #[derive(Debug, Default)]
@@ -214,7 +214,7 @@ impl Call<'_> {
         match outcome {
             Exchanged::Failed(failure) => return self.end(context, Some(failure)),
             Exchanged::Closed(error) => return self.end(context, Some(Failure::Closed(error))),
-            Exchanged::More | Exchanged::Blocked if line.tls.is_handshaking() => {
+            Exchanged::More | Exchanged::Blocked if line.is_handshaking() => {
                 if context.now >= self.until {
                     return self.end(context, Some(Failure::HandshakeTimedOut));
                 }
@@ -222,10 +222,7 @@ impl Call<'_> {
             }
             Exchanged::More | Exchanged::Blocked => {}
         }
-        // The client's last message belongs to the handshake, its goodbye does not.
-        line.flush();
-        line.handshake_end = Some((line.sent, line.received));
-        line.tls.send_close_notify();
+        line.finish();
         let lasted = Instant::now().duration_since(self.began);
         self.sighting.handshake = Some(lasted);
         self.until = context.now + LISTEN_AFTER.max(lasted * 4);
@@ -246,11 +243,8 @@ impl Call<'_> {
             Exchanged::Closed(_) => return self.end(context, None),
             Exchanged::More | Exchanged::Blocked => {}
         }
-        let is_tls_1_2 = line.tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
-        let has_tickets = line.tls.tls13_tickets_received() > 0;
         let may_be_refused = self.prober.witness.was_asked_for_certificate();
-        let has_heard_all = is_tls_1_2 || (has_tickets && !may_be_refused);
-        if (has_heard_all && !line.tls.wants_write()) || context.now >= self.until {
+        if line.has_heard_all(may_be_refused) || context.now >= self.until {
             return self.end(context, None);
         }
         outcome.next()
@@ -289,164 +283,6 @@ impl Source for Call<'_> {
     fn deadline(&self) -> Option<Instant> {
         Some(self.until)
     }
-}
-
-/// A connected stream, TLS over it, and what passed.
-struct Line {
-    stream: Stream,
-    tls: ClientConnection,
-    sent: u64,
-    received: u64,
-    /// Both at the end of the client's handshake.
-    handshake_end: Option<(u64, u64)>,
-    round_trips: u32,
-    awaits_answer: bool,
-    sent_bytes: Vec<u8>,
-    received_bytes: Vec<u8>,
-}
-
-/// What came of moving bytes.
-enum Exchanged {
-    /// There may be more at once.
-    More,
-    /// Nothing more until readiness.
-    Blocked,
-    /// The peer has gone.
-    Closed(Option<io::Error>),
-    /// Either side refuses to go on.
-    Failed(Failure),
-}
-
-impl Exchanged {
-    fn next(&self) -> Next {
-        if matches!(self, Self::More) { Next::Again } else { Next::Wait }
-    }
-}
-
-impl Line {
-    fn new(stream: Stream, tls: ClientConnection) -> Self {
-        Self {
-            stream,
-            tls,
-            sent: 0,
-            received: 0,
-            handshake_end: None,
-            round_trips: 0,
-            awaits_answer: false,
-            sent_bytes: Vec::new(),
-            received_bytes: Vec::new(),
-        }
-    }
-
-    /// Sends what there is to send, and takes what there is to take: until the kernel blocks, the
-    /// handshake ends, or the turn's share is used up.
-    fn exchange(&mut self) -> Exchanged {
-        let was_handshaking = self.tls.is_handshaking();
-        for _ in 0..READS_PER_TURN {
-            self.flush();
-            let mut space = [0; 16 * 1024];
-            match self.stream.read(&mut space) {
-                Ok(0) => return Exchanged::Closed(None),
-                Ok(count) => {
-                    if let Err(failure) = self.take(&space[..count]) {
-                        self.flush();
-                        return Exchanged::Failed(failure);
-                    }
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Exchanged::Blocked,
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Exchanged::Closed(Some(error)),
-                },
-            }
-            if was_handshaking && !self.tls.is_handshaking() {
-                return Exchanged::More;
-            }
-        }
-        Exchanged::More
-    }
-
-    /// Sends as much as the kernel takes. That the peer has gone is told by the next read, which
-    /// may also tell why.
-    fn flush(&mut self) {
-        while self.tls.wants_write() {
-            let mut sent = Tap { stream: &mut self.stream, kept: &mut self.sent_bytes };
-            match self.tls.write_tls(&mut sent) {
-                Ok(count) if count > 0 => {
-                    self.sent += count as u64;
-                    self.awaits_answer = true;
-                }
-                _ => return,
-            }
-        }
-    }
-
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        self.received += bytes.len() as u64;
-        keep(&mut self.received_bytes, bytes);
-        if mem::take(&mut self.awaits_answer) && self.tls.is_handshaking() {
-            self.round_trips += 1;
-        }
-        if !hello::looks_like_tls(&self.received_bytes) {
-            return Err(Failure::NotTls);
-        }
-        while !bytes.is_empty() {
-            // Its buffer cannot be full for long: every call is followed by processing.
-            let taken = self.tls.read_tls(&mut bytes);
-            let processed = self.tls.process_new_packets().map_err(|error| match error {
-                rustls::Error::AlertReceived(alert) => Failure::Alert(alert),
-                error => Failure::Refused(error),
-            })?;
-            // Nobody asked for data; what the server sends all the same is thrown away.
-            let mut unasked = vec![0; processed.plaintext_bytes_to_read()];
-            let _ = self.tls.reader().read(&mut unasked);
-            if !matches!(taken, Ok(count) if count > 0) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn describe(&mut self, sighting: &mut Sighting) {
-        (sighting.sent, sighting.received) =
-            self.handshake_end.unwrap_or((self.sent, self.received));
-        sighting.round_trips = self.round_trips;
-        sighting.sent_bytes = mem::take(&mut self.sent_bytes);
-        sighting.received_bytes = mem::take(&mut self.received_bytes);
-        if !self.tls.is_handshaking() {
-            let group = self.tls.negotiated_key_exchange_group();
-            let alpn = self.tls.alpn_protocol();
-            sighting.agreed = Some(Agreed {
-                group: group.map(|group| format!("{:?}", group.name())),
-                alpn: alpn.map(|name| String::from_utf8_lossy(name).into_owned()),
-                is_resumed: self.tls.handshake_kind() == Some(HandshakeKind::Resumed),
-                tickets: self.tls.tls13_tickets_received(),
-            });
-        }
-    }
-}
-
-/// Writes to the stream, and keeps what the kernel took.
-struct Tap<'a> {
-    stream: &'a mut Stream,
-    kept: &'a mut Vec<u8>,
-}
-
-impl Write for Tap<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.stream.write(bytes)?;
-        keep(self.kept, &bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
-    let room = KEPT - kept.len();
-    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);

@@ -1,7 +1,7 @@
 //! Who watches a handshake from inside: it is asked to judge the server's certificate and to
 //! choose the client's, notes down both, and lets the handshake go on whatever the judgement.
 //!
-//! Only for handshakes that lead to nothing, such as those of [`super::tls_probe`].
+//! Only for handshakes that lead to nothing, such as those of [`super`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,8 +59,8 @@ pub struct Presented {
     pub chain: Vec<CertificateDer<'static>>,
     /// The stapled OCSP answer; empty where there is none.
     pub ocsp: Vec<u8>,
-    /// Whether the chain leads to a trusted authority, and is in force.
-    pub chain_verdict: Result<(), CertificateError>,
+    /// What speaks against the chain; nothing: it is in force, and leads to a trusted authority.
+    pub chain_faults: Vec<CertificateError>,
     /// Whether the server's certificate is for the name that was asked for.
     pub name_verdict: Result<(), CertificateError>,
 }
@@ -135,16 +135,31 @@ impl Witness {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge_chain(
+    /// Judges the chain now; and, where it is not in force, once more for a moment when it was:
+    /// its age hides whatever else is wrong.
+    fn judge(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
+    ) -> Vec<CertificateError> {
+        let judge_at = |at| self.judge_at(at, end_entity, intermediates).map_err(fault);
+        let Err(first) = judge_at(now) else { return Vec::new() };
+        let second = in_force(&first).and_then(|at| judge_at(at).err());
+        let second = second.filter(|fault| in_force(fault).is_none());
+        std::iter::once(first).chain(second).collect()
+    }
+
+    fn judge_at(
+        &self,
+        at: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
     ) -> Result<(), Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
         let (roots, others) = (&self.roots, intermediates);
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, others, now, algorithms)
+        verify_server_cert_signed_by_trust_anchor(&certificate, roots, others, at, algorithms)
     }
 }
 
@@ -163,7 +178,7 @@ impl ServerCertVerifier for Witness {
         self.notes().presented = Some(Presented {
             chain: all.map(|certificate| certificate.clone().into_owned()).collect(),
             ocsp: ocsp_response.to_vec(),
-            chain_verdict: self.judge_chain(end_entity, intermediates, now).map_err(fault),
+            chain_faults: self.judge(end_entity, intermediates, now),
             name_verdict: name_verdict.map_err(fault),
         });
         Ok(ServerCertVerified::assertion())
@@ -214,6 +229,15 @@ impl ResolvesClientCert for Witness {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// A moment at which a certificate was in force, where all that is wrong is that it is not.
+fn in_force(fault: &CertificateError) -> Option<UnixTime> {
+    match fault {
+        CertificateError::ExpiredContext { not_after, .. } => Some(*not_after),
+        CertificateError::NotValidYetContext { not_before, .. } => Some(*not_before),
+        _ => None,
     }
 }
 
