@@ -158,22 +158,24 @@ fn write_whole(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<(), 
     };
     fs::create_dir_all(directory).map_err(unwritable)?;
     let draft = directory.join(format!(".turnstile-{}.tmp", std::process::id()));
-    let moved = write_new(&draft, bytes, mode).and_then(|()| {
-        if force {
-            fs::rename(&draft, path)
-        } else {
-            // A link, unlike a rename, fails where something has appeared meanwhile.
-            fs::hard_link(&draft, path)
-        }
-    });
+    // What is left of a killed process of the same number is nobody's.
+    let _ = fs::remove_file(&draft);
+    let written = write_new(&draft, bytes, mode).map_err(unwritable);
+    let moved = written.and_then(|()| put_in_place(&draft, path, force));
     // After a rename there is nothing left to remove.
     let _ = fs::remove_file(&draft);
-    moved.map_err(|reason| match reason.kind() {
-        io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
-        _ => unwritable(reason),
-    })?;
+    moved?;
     // The new name is on the disk once the directory is.
     File::open(directory).and_then(|it| it.sync_all()).map_err(unwritable)
+}
+
+fn put_in_place(draft: &Path, path: &Path, force: bool) -> Result<(), StoreError> {
+    // A link, unlike a rename, fails where something has appeared meanwhile.
+    let moved = if force { fs::rename(draft, path) } else { fs::hard_link(draft, path) };
+    moved.map_err(|reason| match reason.kind() {
+        io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
+        _ => StoreError::Unwritable { path: path.to_owned(), reason },
+    })
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
