@@ -9,7 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use turnstile::config::{
-    self, BUILT_IN, ConfigError, Plan, Report, SecretOrigin, Source, Timeouts, service_name,
+    self, BUILT_IN, ConfigError, Plan, Report, SecretOrigin, Service, Source, Timeouts,
+    service_name,
 };
 use turnstile::proto::gate::Digest;
 use turnstile::proto::service::Kind;
@@ -61,7 +62,10 @@ fn the_built_in_configuration_is_sound_and_complete() {
     ];
     let expected = expected.map(|(name, address, service)| (name, address.to_owned(), service));
     assert_eq!(listeners, expected);
-    assert_eq!(plan.listeners[4].service, Kind::Reply(b"UDP server sending data".as_slice().into()));
+    assert_eq!(
+        plan.listeners[4].service,
+        Service::Own(Kind::Reply(b"UDP server sending data".as_slice().into()))
+    );
 
     let gate = plan.listeners[0].gate.as_ref().expect("the first listener has a gate");
     assert_eq!(gate.digest, Digest::Md5);
@@ -136,14 +140,14 @@ fn wrong_values_are_pointed_at() {
 
     let cases = [
         ("auth = 'md5'", "5:8 `auth`: unknown authentication `md5`"),
-        ("text = 'hello'", "5:8 `upper` has no use for a `text`"),
+        ("text = 'hello'", "5:8 `upper` has no use for `text`"),
         ("amplify = 1", "5:11 `amplify`: expected true or false, found a whole number"),
         ("amplify = true", "5:11 `amplify` is for datagrams"),
         ("unix_mode = '0600'", "5:13 `unix_mode` is for Unix sockets"),
         ("secrets = []", "5:11 `secrets` without `auth`: this listener lets everyone in"),
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),
         ("auth = 'hmac-md5'", "5:8 a gate without a secret lets nobody in"),
-        ("timeouts.connect = '1s'", "5:10 unknown key `connect` in [listener.timeouts]"),
+        ("timeouts.connect = '1s'", "5:20 `upper` has no use for `connect`"),
         ("tls = {}", "5:1 unknown key `tls` in [[listener]]"),
         ("timeouts = 5", "5:12 `timeouts`: expected a table, found a whole number"),
     ];
@@ -162,8 +166,23 @@ fn wrong_listeners_are_pointed_at() {
         ("''", "'localhost:80'", "'upper'", "2:8 `name`: not a name"),
         ("'a'", "'tls://h:80'", "'upper'", "3:11 `address`: `tls://h:80` cannot be listened on"),
         ("'a'", "'localhost:80'", "'uper'", "4:11 `service`: unknown service `uper`"),
-        ("'a'", "'localhost:80'", "'forward'", "4:11 `service`: unknown service `forward`"),
-        ("'a'", "'localhost:80'", "'reply'", "4:11 `reply` has no `text` to reply with"),
+        ("'a'", "'localhost:80'", "'proxy'", "4:11 `service`: unknown service `proxy`"),
+        ("'a'", "'localhost:80'", "'reply'", "4:11 this service needs `text`"),
+        ("'a'", "'localhost:80'", "'forward'", "4:11 this service needs `to`"),
+        (
+            "'a'",
+            "'udp://localhost:80'",
+            "'forward'\nto = 'b:1'",
+            "3:11 datagrams cannot be forwarded",
+        ),
+        ("'a'", "'localhost:80'", "'echo'\nto = 'b:1'", "5:6 `echo` has no use for `to`"),
+        ("'a'", "'localhost:80'", "'forward'\nto = []", "5:6 `to`: there is nowhere to forward to"),
+        (
+            "'a'",
+            "'localhost:80'",
+            "'forward'\nto = 'udp://b:1'",
+            "5:6 `to`: `udp://b:1` cannot be forwarded to",
+        ),
         ("'a'", "'localhost:80'", "7", "4:11 `service`: expected a string, found a whole number"),
     ];
     for (name, address, service, expected) in cases {

@@ -3,17 +3,18 @@
 //! Invariant: a plan comes out only when no fault was found, and every fault is found in one pass.
 
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::proto::gate::Secret;
-use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Timeouts, service_name};
+use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Service, Timeouts};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
+use super::services;
 use super::table::Table;
 use super::values;
 
@@ -74,12 +75,19 @@ fn listener(
     let name = table.require("name", values::name, faults);
     let address = table.require("address", values::listener_address, faults);
     let place = address.as_ref().map(Spanned::get_ref);
-    let service = service(&mut table, faults);
     let gate = gate(&mut table, address.as_ref(), secrets, faults);
-    let timeouts = timeouts(&mut table, place, faults);
+    let (timeouts, connect) = timeouts(&mut table, place, faults);
+    let service = services::read(&mut table, connect, secrets, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
+    if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
+        (&service, place, &address)
+    {
+        let message = "datagrams cannot be forwarded";
+        let help = "listen on tcp:// or unix://";
+        faults.add(address.span(), Fault::new(message, "udp", help));
+    }
 
     if let (Some(amplify), Some(Address::Tcp(_) | Address::Unix(_))) = (&amplify, place) {
         let message = "`amplify` is for datagrams";
@@ -132,31 +140,6 @@ impl Seen {
     }
 }
 
-fn service(table: &mut Table<'_>, faults: &mut Faults) -> Option<Kind> {
-    let text_is_given = table.has("text");
-    let text = table.take("text", values::reply_text, faults);
-    let service = table.require("service", values::service, faults)?;
-    let span = service.span();
-    match (service.into_inner(), text) {
-        (Kind::Reply(_), Some(text)) => Some(Kind::Reply(text.into_inner().into())),
-        (Kind::Reply(_), None) => {
-            if !text_is_given {
-                let message = "`reply` has no `text` to reply with";
-                let help = "add a line `text = \"...\"`";
-                faults.add(span, Fault::new(message, "this service", help));
-            }
-            None
-        }
-        (service, Some(text)) => {
-            let message = format!("`{}` has no use for a `text`", service_name(&service));
-            let help = "remove it, or write service = \"reply\"";
-            faults.add(text.span(), Fault::new(message, "only for `reply`", help));
-            None
-        }
-        (service, None) => Some(service),
-    }
-}
-
 fn gate(
     table: &mut Table<'_>,
     address: Option<&Spanned<Address>>,
@@ -201,7 +184,11 @@ fn gate(
 }
 
 /// The secrets of these names.
-fn pick(names: &[Spanned<String>], secrets: &Secrets, faults: &mut Faults) -> Vec<Secret> {
+pub(super) fn pick(
+    names: &[Spanned<String>],
+    secrets: &Secrets,
+    faults: &mut Faults,
+) -> Vec<Secret> {
     for name in names.iter().filter(|name| !secrets.names.contains(name.get_ref())) {
         let help = match secrets.names.as_slice() {
             [] => "there is no [[secret]] with a name".to_owned(),
@@ -231,10 +218,15 @@ fn reject_public(secret: &Secret, address: &Spanned<Address>, faults: &mut Fault
     faults.add(address.span(), fault);
 }
 
-fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Timeouts {
+/// The timeouts of a listener's sessions, and that of the connections it makes itself.
+fn timeouts(
+    table: &mut Table<'_>,
+    address: Option<&Address>,
+    faults: &mut Faults,
+) -> (Timeouts, Option<Spanned<Option<Duration>>>) {
     let mut timeouts = Timeouts::default();
     let Some(mut table) = table.table("timeouts", "[listener.timeouts]", faults) else {
-        return timeouts;
+        return (timeouts, None);
     };
     if matches!(address, Some(Address::Udp(_))) {
         let message = "datagrams have no session to time";
@@ -245,8 +237,9 @@ fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Fault
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
     set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));
     set(&mut timeouts.lifetime, table.take("lifetime", values::timeout, faults));
+    let connect = table.take("connect", values::timeout, faults);
     table.finish(faults);
-    timeouts
+    (timeouts, connect)
 }
 
 /// Puts what was found in the place of the default.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
+use crate::proto::http_connect::Authority;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
@@ -30,6 +31,24 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+}
+
+impl Plan {
+    /// A plan of one listener at `local`, with the defaults for everything but idleness: what a
+    /// person forwards by hand may rest as long as they like.
+    #[must_use]
+    pub fn entry(local: Address, service: Service) -> Self {
+        let listener = Listener {
+            name: "forward".to_owned(),
+            address: local,
+            service,
+            gate: None,
+            timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            amplify: false,
+            unix_mode: DEFAULT_UNIX_MODE,
+        };
+        Self { limits: Limits::default(), secrets: Vec::new(), listeners: vec![listener] }
+    }
 }
 
 /// What the process as a whole may use.
@@ -64,7 +83,7 @@ pub struct Listener {
     /// Where it listens: tcp, udp or unix, and unique in the plan unless its port is 0.
     pub address: Address,
     /// What an admitted peer talks to.
-    pub service: Kind,
+    pub service: Service,
     /// Who is admitted; `None` admits everyone, as every udp listener does.
     pub gate: Option<Gate>,
     /// How long its connections may wait; of no meaning to a udp listener.
@@ -74,6 +93,42 @@ pub struct Listener {
     pub amplify: bool,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+}
+
+/// What an admitted peer talks to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Service {
+    /// A service of this program.
+    Own(Kind),
+    /// Somebody else: its bytes are carried onward.
+    Forward {
+        /// Where to: tcp or unix, tried in this order; at least one.
+        to: Vec<Address>,
+        /// How long each is tried.
+        connect: Option<Duration>,
+        /// What it is told first.
+        upstream: Upstream,
+    },
+}
+
+/// What an entry says to the exit that it forwards to, before it carries a byte.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// What answers the exit's challenge, where it has a gate.
+    pub gate: Option<(Secret, Digest)>,
+    /// What the exit is asked to connect to, where it is not told by its own configuration.
+    pub target: Option<Authority>,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        let gates_are_equal = match (&self.gate, &other.gate) {
+            (Some((one, by)), Some((other, with))) => by == with && same_secret(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        gates_are_equal && self.target == other.target
+    }
 }
 
 /// Who is admitted.
@@ -121,8 +176,18 @@ pub enum SecretOrigin {
 
 /// The name by which a configuration asks for a service.
 #[must_use]
-pub fn service_name(service: &Kind) -> &'static str {
+pub fn service_name(service: &Service) -> &'static str {
     match service {
+        Service::Own(kind) => kind_name(kind),
+        Service::Forward { .. } => FORWARD,
+    }
+}
+
+/// The name of the service that carries bytes onward.
+pub(super) const FORWARD: &str = "forward";
+
+pub(super) fn kind_name(kind: &Kind) -> &'static str {
+    match kind {
         Kind::Upper => "upper",
         Kind::Once => "once",
         Kind::Greet => "greet",

@@ -3,17 +3,21 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
+//! | [`start`] | the order in which all of it comes up |
+//! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
 //! | [`datagrams`] | a UDP service |
+//! | [`admissions`] | the limits on connections, and who was turned away |
 //! | [`stop`] | signals, and the drain that follows |
-//! | [`log`] | the observer that writes the log, and the writer that never blocks |
+//! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
 
 pub mod acceptor;
 pub mod admissions;
 pub mod connection;
 pub mod datagrams;
 pub mod host;
+pub mod listeners;
 pub mod log;
 pub mod start;
 pub mod stop;
@@ -31,7 +35,7 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
-pub use start::{StartError, serve};
+pub use start::{Daemon, StartError};
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.
@@ -59,9 +63,9 @@ impl Source for DaemonSource {
         }
     }
 
-    fn handle_readiness(&mut self, _side: Side, readiness: Readiness) {
+    fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match self {
-            Self::Connection(connection) => connection.handle_readiness(readiness),
+            Self::Connection(connection) => connection.handle_readiness(side, readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
             Self::Stop(_) => {}

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod dial;
+pub mod forward;
 pub mod listener;
 pub mod reactor;
 pub mod signal;

@@ -8,10 +8,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
+use socket2::SockRef;
 
+use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer};
 use crate::proto::pipe::Pipe;
@@ -41,9 +44,25 @@ impl Socket {
         Self { stream, readiness: Readiness::WRITABLE, side }
     }
 
-    /// The stream itself, to be registered.
-    pub fn stream(&mut self) -> &mut Stream {
-        &mut self.stream
+    /// Registers for readiness as this side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        context.register_duplex(&mut self.stream, self.side)
+    }
+
+    /// Makes closing this socket a reset, so that its peer learns that the stream was cut off
+    /// and did not end. What waits to be sent is lost.
+    pub fn reset(&self) {
+        let at_once = Some(Duration::ZERO);
+        let outcome = match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
+            Stream::Unix(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a reset could not be passed on: {error}");
+        }
     }
 
     /// Remembers what an event said.

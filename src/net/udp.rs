@@ -6,11 +6,11 @@
 //! batch; what arrives meanwhile waits in the kernel, which drops when its queue is full, as UDP
 //! may.
 
+use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use mio::Interest;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -102,8 +102,7 @@ impl UdpServer {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.socket, Side::Remote, both)
+        context.register_duplex(&mut self.socket, Side::Remote)
     }
 
     /// Remembers what an event said.
@@ -142,8 +141,9 @@ impl UdpServer {
     }
 
     fn receive(&mut self, watch: &mut Watch<'_>) -> io::Result<usize> {
-        let mut slots: Vec<[IoSliceMut<'_>; 1]> = Vec::with_capacity(BATCH);
-        slots.extend(self.storage.chunks_exact_mut(STRIDE).map(|slot| [IoSliceMut::new(slot)]));
+        let mut storage = self.storage.chunks_exact_mut(STRIDE);
+        let mut slots: [[IoSliceMut<'_>; 1]; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(storage.next().unwrap_or_default())]);
         let outcome = recvmmsg(
             self.socket.as_raw_fd(),
             &mut self.receiving,
@@ -181,10 +181,11 @@ impl UdpServer {
         let (mut sent, mut lost) = (0, 0);
         while !self.replies.is_empty() {
             let waiting = self.replies.sent..self.replies.slots.len();
-            let slices: Vec<[IoSlice<'_>; 1]> = self.replies.slots[waiting.clone()]
-                .iter()
-                .map(|&(slot, len)| [IoSlice::new(&self.storage[slot * STRIDE..][..len])])
-                .collect();
+            let mut replies = self.replies.slots[waiting.clone()].iter();
+            let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|_| {
+                let &(slot, len) = replies.next().unwrap_or(&(0, 0));
+                [IoSlice::new(&self.storage[slot * STRIDE..][..len])]
+            });
             let outcome = sendmmsg(
                 self.socket.as_raw_fd(),
                 &mut self.sending,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
+use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer};
 use crate::proto::pipe::Pipe;
@@ -43,9 +44,12 @@ impl UdpPeer {
         Ok(Self { socket, framing, readiness: Readiness::WRITABLE, sent: false })
     }
 
-    /// The socket itself, to be registered.
-    pub fn socket(&mut self) -> &mut UdpSocket {
-        &mut self.socket
+    /// Registers for readiness as the remote side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        context.register_duplex(&mut self.socket, Side::Remote)
     }
 
     /// Remembers what an event said.

@@ -1,30 +1,12 @@
 //! The two ends that a session joins, and what they are given when their turn comes.
 
-use std::fmt;
 use std::io;
 use std::time::Instant;
 
 use super::buffer::Pool;
 use super::event::Watch;
 use super::pipe::Pipe;
-
-/// Which end of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The end that faces the network and passes the gate.
-    Remote,
-    /// The end that an admitted peer talks to.
-    Local,
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Remote => "remote",
-            Self::Local => "local",
-        })
-    }
-}
+pub use super::reason::Side;
 
 /// One end of a session: a socket, a terminal, a service.
 pub trait End {

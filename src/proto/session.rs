@@ -23,7 +23,6 @@
 //! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -32,6 +31,7 @@ use super::end::{End, Progress, Side, Turn};
 use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
 use super::pipe::Pipe;
+pub use super::reason::{CloseReason, Deadline, StateName};
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -92,87 +92,6 @@ pub enum Step {
     Close(CloseReason),
 }
 
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Both sides had ended their direction.
-    Finished,
-    /// The service had said all it had to.
-    Served,
-    /// The answer to the challenge was wrong.
-    Refused,
-    /// The peer ended its side before it had answered the challenge.
-    LeftAtGate,
-    /// The server ended its side before it had sent a whole challenge.
-    NoChallenge,
-    /// A deadline passed.
-    Deadline(Deadline),
-    /// An end failed.
-    Failed(Side, io::ErrorKind),
-    /// The program is stopping.
-    Stopped,
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("both sides were done"),
-            Self::Served => f.write_str("the service was done"),
-            Self::Refused => f.write_str("the answer to the challenge was wrong"),
-            Self::LeftAtGate => f.write_str("the peer left before it answered the challenge"),
-            Self::NoChallenge => f.write_str("the server closed before it sent a whole challenge"),
-            Self::Deadline(deadline) => deadline.fmt(f),
-            Self::Failed(Side::Remote, kind) => write!(f, "the connection failed: {kind}"),
-            Self::Failed(Side::Local, kind) => write!(f, "the local end failed: {kind}"),
-            Self::Stopped => f.write_str("the program was stopped"),
-        }
-    }
-}
-
-/// The deadlines of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
-    /// The gate was not passed in time.
-    Auth,
-    /// Nothing moved for too long.
-    Idle,
-    /// One direction had ended and nothing moved in the other for too long.
-    HalfClose,
-    /// The session became too old.
-    Lifetime,
-    /// The peer did not take the last bytes and close in time.
-    Closing,
-}
-
-impl fmt::Display for Deadline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auth => "the challenge was not answered in time",
-            Self::Idle => "nothing was sent or received for too long",
-            Self::HalfClose => "one side had ended and the other was silent for too long",
-            Self::Lifetime => "the connection reached its greatest age",
-            Self::Closing => "the peer did not take the last bytes and close in time",
-        })
-    }
-}
-
-/// The name of a state, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateName {
-    /// The gate is being passed.
-    AuthPending,
-    /// Bytes go both ways.
-    Established,
-    /// The last bytes are on their way.
-    Closing,
-}
-
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 /// Where a session stands, with what only that state needs.
 enum State {
     AuthPending(Admitting),
@@ -204,6 +123,8 @@ pub struct Session<R, L> {
     state: State,
     timeouts: Rc<Timeouts>,
     identity: Option<Rc<str>>,
+    /// What an end said when it failed.
+    failure: Option<io::Error>,
     opened: Instant,
     /// The last time that anything moved; in Closing, the time at which it began.
     touched: Instant,
@@ -238,6 +159,7 @@ impl<R: End, L: End> Session<R, L> {
             state,
             timeouts,
             identity: None,
+            failure: None,
             opened: now,
             touched: now,
         }
@@ -279,6 +201,7 @@ impl<R: End, L: End> Session<R, L> {
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         turn.watch.report(&Event::Closed(&Summary {
             reason,
+            failure: self.failure.as_ref(),
             state: self.state_name(),
             identity: self.identity.as_deref(),
             received: self.inward.carried(),
@@ -315,6 +238,11 @@ impl<R: End, L: End> Session<R, L> {
         &mut self.local
     }
 
+    /// The same, to be looked at.
+    pub fn local_ref(&self) -> &L {
+        &self.local
+    }
+
     /// The bytes received from the remote end and those sent to it, the gate's included.
     #[must_use]
     pub fn carried(&self) -> (u64, u64) {
@@ -326,7 +254,7 @@ impl<R: End, L: End> Session<R, L> {
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
-            Err(error) => return Err(CloseReason::Failed(Side::Remote, error.kind())),
+            Err(error) => return Err(self.fail(Side::Remote, error)),
         };
         moved += match &mut self.state {
             State::AuthPending(_) => self.admit(turn)?,
@@ -351,8 +279,14 @@ impl<R: End, L: End> Session<R, L> {
                 self.touched = turn.now;
                 Ok(1)
             }
-            Err(error) => Err(CloseReason::Failed(Side::Local, error.kind())),
+            Err(error) => Err(self.fail(Side::Local, error)),
         }
+    }
+
+    fn fail(&mut self, side: Side, error: io::Error) -> CloseReason {
+        let kind = error.kind();
+        self.failure = Some(error);
+        CloseReason::Failed(side, kind)
     }
 
     fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
@@ -464,3 +398,6 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::Interest;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig, ClientConnection};
 
@@ -34,8 +33,9 @@ use witness::Witness;
 pub use witness::{CertificateRequest, Identity, Presented, Setup, SetupError};
 
 /// How long to listen, at least, for what a server says after the handshake: tickets, or that it
-/// wanted a client certificate, which TLS 1.3 tells no sooner.
-const LISTEN_AFTER: Duration = Duration::from_secs(1);
+/// wanted a client certificate, which TLS 1.3 tells no sooner. Most servers answer the goodbye, and
+/// then there is nothing to wait for.
+const LISTEN_AFTER: Duration = Duration::from_secs(3);
 
 /// All that was seen of one connection.
 #[derive(Debug, Default)]
@@ -167,10 +167,7 @@ impl Call<'_> {
     fn dial(&mut self, context: &mut Context<'_, Self>, mut reason: io::Error) -> Next {
         while let Some(address) = self.addresses.pop_front() {
             self.sighting.peer = Some(address);
-            let begun = dial::begin(&Target::Tcp(address)).and_then(|mut stream| {
-                context.register(&mut stream, Side::Remote, BOTH)?;
-                Ok(stream)
-            });
+            let begun = dial::begin(&Target::Tcp(address), Side::Remote, context);
             match begun {
                 Ok(stream) => {
                     self.stage = Stage::Dialing { stream: Some(stream) };
@@ -284,8 +281,6 @@ impl Source for Call<'_> {
         Some(self.until)
     }
 }
-
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// A probe reports at its end, not on the way.
 struct Silent;
