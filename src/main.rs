@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use cli::{Auth, Check, Cli, Command, Configuration, Connect};
 use turnstile::client::connect::{self, Request};
-use turnstile::client::credentials;
-use turnstile::config::{self, ConfigError, Source};
+use turnstile::client::{credentials, tls};
+use turnstile::config::{self, Address, ConfigError, Source};
 use turnstile::daemon;
 use turnstile::proto::gate::Digest;
 
@@ -87,7 +87,19 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
             credentials::VARIABLE
         ),
     };
-    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+    let Connect { address, timeout, .. } = connect;
+    let options = connect.tls.into();
+    let security = match &address {
+        Address::Tls(at) => Some(tls::prepare(&options, at)?),
+        _ if options == tls::Options::default() => None,
+        _ => anyhow::bail!(
+            "{address} has no TLS to set up: write tls://, or leave those options out"
+        ),
+    };
+    for warning in security.iter().flat_map(|security| &security.warnings) {
+        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+    }
+    Ok(connect::run(Request { address, gate, security, timeout })?)
 }
 
 /// 256 bits, in characters that every file and shell can hold.

@@ -1,5 +1,7 @@
 //! The client side: talking to a server from a terminal or a pipe.
 
+pub mod certificate;
 pub mod connect;
 pub mod credentials;
 pub mod terminal;
+pub mod tls;

@@ -13,6 +13,7 @@ use crate::proto::service::Kind;
 
 use super::address::Address;
 use super::plan::{Limits, Listener, Plan, SecretOrigin, SourcedSecret, Timeouts, service_name};
+use super::tls;
 use super::units::{show_duration, show_mode, show_size};
 
 /// What is printed for a secret that stands in the configuration itself.
@@ -71,12 +72,16 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
+    if let Some(tls) = &listener.tls {
+        tls::write(out, tls)?;
+    }
     write_timeouts(out, &listener.timeouts)
 }
 
 fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
     let show = |timeout: Option<Duration>| quoted(show_duration(timeout.unwrap_or_default()));
     writeln!(out, "[listener.timeouts]")?;
+    writeln!(out, "tls = {}", show(timeouts.tls))?;
     writeln!(out, "auth = {}", show(timeouts.auth))?;
     writeln!(out, "idle = {}", show(timeouts.idle))?;
     writeln!(out, "half_close = {}", show(timeouts.half_close))?;
@@ -84,7 +89,7 @@ fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
 }
 
 /// A TOML string, quoted and escaped as it needs to be.
-fn quoted(text: impl Into<String>) -> String {
+pub(super) fn quoted(text: impl Into<String>) -> String {
     Value::String(text.into()).to_string()
 }
 
@@ -131,11 +136,8 @@ mod tests {
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         let any = || prop::option::of(duration());
-        (any(), any(), any(), any()).prop_map(|(auth, idle, half_close, lifetime)| Timeouts {
-            auth,
-            idle,
-            half_close,
-            lifetime,
+        (any(), any(), any(), any(), any()).prop_map(|(tls, auth, idle, half_close, lifetime)| {
+            Timeouts { tls, auth, idle, half_close, lifetime }
         })
     }
 
@@ -179,6 +181,7 @@ mod tests {
                     address: Address::Tcp(at.clone()),
                     service,
                     gate,
+                    tls: None,
                     timeouts,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,

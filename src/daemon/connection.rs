@@ -1,20 +1,23 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Interest;
+use rustls::ServerConfig;
 
 use super::DaemonSource;
 use super::host::{Host, Phase};
+use super::remote::Remote;
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
-use crate::net::socket::{Socket, Stream};
+use crate::net::socket::Stream;
 use crate::proto::end::{End, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
 use crate::proto::service::Kind;
-use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
+use crate::proto::session::{Admission, CloseReason, Session, Step, Timeouts};
 
 /// What one listener offers, shared by its connections.
 pub struct Offer {
@@ -24,13 +27,15 @@ pub struct Offer {
     pub service: Kind,
     /// Who is admitted; everyone where there is none.
     pub keyring: Option<Rc<Keyring>>,
+    /// The TLS that is spoken; none where there is none.
+    pub tls: Option<Arc<ServerConfig>>,
     /// How long a connection may take.
     pub timeouts: Rc<Timeouts>,
 }
 
 /// One accepted connection.
 pub struct Connection {
-    session: Session<Socket, Box<dyn End>>,
+    session: Session<Remote, Box<dyn End>>,
     peer: Peer,
     offer: Rc<Offer>,
 }
@@ -49,7 +54,7 @@ impl Connection {
             None => Admission::Open,
         };
         let session = Session::new(
-            Socket::new(stream, Side::Remote),
+            Remote::new(stream, offer.tls.as_ref()),
             offer.service.stream(),
             admission,
             Rc::clone(&offer.timeouts),
@@ -105,7 +110,7 @@ impl Connection {
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
         admissions.leave(&self.peer);
-        if self.session.state_name() == StateName::AuthPending {
+        if !self.session.was_admitted() {
             admissions.counts.refused_at_gate += 1;
         }
     }

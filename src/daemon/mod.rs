@@ -5,6 +5,8 @@
 //! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
+//! | [`remote`] | the end of a connection that faces the network, with TLS or without |
+//! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
 //! | [`stop`] | signals, and the drain that follows |
 //! | [`log`] | the observer that writes the log, and the writer that never blocks |
@@ -15,9 +17,11 @@ pub mod connection;
 pub mod datagrams;
 pub mod host;
 pub mod log;
+pub mod remote;
 pub mod start;
 pub mod stop;
 pub mod throttle;
+pub mod tls;
 
 use std::time::Instant;
 

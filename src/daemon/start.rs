@@ -4,7 +4,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::DaemonSource;
@@ -15,12 +17,14 @@ use super::datagrams::Datagrams;
 use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
+use super::tls;
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, Plan};
 use crate::net::clock::SystemClock;
 use crate::net::listener::Listener;
 use crate::net::reactor::Reactor;
 use crate::net::signal::StopSignals;
+use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::net::udp::UdpServer;
 use crate::proto::buffer::Pool;
 use crate::proto::gate::Keyring;
@@ -54,6 +58,17 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// What TLS needs cannot be made.
+    #[error("listener `{name}`: TLS cannot be prepared: {error}")]
+    Tls {
+        /// The listener's name.
+        name: String,
+        /// What rustls said.
+        error: rustls::Error,
+    },
+    /// The file for TLS secrets cannot be used.
+    #[error(transparent)]
+    KeyLog(#[from] KeyLogError),
     /// The system refused something that every event loop needs.
     #[error("cannot start the event loop: {0}")]
     Loop(#[from] io::Error),
@@ -88,6 +103,11 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
     };
     let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
     let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
+    let key_log = KeyLogFile::from_environment()?;
+    if let Some(key_log) = &key_log {
+        log::warn!("{}", key_log.warning());
+    }
+    let open = |listener| open(listener, key_log.as_ref());
     let sources: Vec<_> = plan.listeners.iter().map(open).collect::<Result<_, _>>()?;
     let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
     reactor.spawn(DaemonSource::Stop(Box::new(stop)));
@@ -103,23 +123,33 @@ pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
 }
 
 /// Opens one listener of the plan, on every address that its host name has.
-fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> {
+fn open(
+    listener: &plan::Listener,
+    key_log: Option<&Arc<KeyLogFile>>,
+) -> Result<Vec<DaemonSource>, StartError> {
     let bind_error = |address: String| {
         let name = listener.name.clone();
         move |error| StartError::Bind { name, address, error }
     };
     let gate = listener.gate.as_ref();
+    let tls = listener.tls.as_ref().map(|tls| {
+        tls::warn_of_expiry(&listener.name, tls, Timestamp::now());
+        tls::server_config(&listener.name, tls, key_log)
+            .map_err(|error| StartError::Tls { name: listener.name.clone(), error })
+    });
     let offer = Rc::new(Offer {
         name: listener.name.clone(),
         service: listener.service.clone(),
         keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
+        tls: tls.transpose()?,
         timeouts: Rc::new(listener.timeouts),
     });
     let acceptor = |opened: Listener| {
         log::info!(
-            "listening listener={} address={} service={} auth={}",
+            "listening listener={} address={} tls={} service={} auth={}",
             listener.name,
             opened.bound(),
+            if listener.tls.is_some() { "yes" } else { "no" },
             plan::service_name(&listener.service),
             gate.map_or("none", |gate| gate.digest.name()),
         );

@@ -149,10 +149,16 @@ pub enum Event<'a> {
 pub struct Summary<'a> {
     /// Why it ended.
     pub reason: &'a CloseReason,
+    /// What the remote end has to say about that, where it is more.
+    pub cause: Option<&'a str>,
     /// The state in which it ended.
     pub state: StateName,
+    /// Whether it had been let in.
+    pub was_admitted: bool,
     /// The name of the secret that let it in.
     pub identity: Option<&'a str>,
+    /// Whom the certificate of the peer names.
+    pub certificate: Option<&'a str>,
     /// Bytes received from the remote end, the gate's included.
     pub received: u64,
     /// Bytes accepted for sending to the remote end, the gate's included.
@@ -186,14 +192,21 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "identity={} state={} received={} sent={} seconds={:.3} reason=\"{}\"",
+            "identity={} state={} received={} sent={} seconds={:.3}",
             self.identity.unwrap_or("-"),
             self.state,
             self.received,
             self.sent,
             self.age.as_secs_f64(),
-            self.reason
-        )
+        )?;
+        if let Some(certificate) = self.certificate {
+            write!(f, " certificate=\"{certificate}\"")?;
+        }
+        write!(f, " reason=\"{}", self.reason)?;
+        if let Some(cause) = self.cause {
+            write!(f, ": {cause}")?;
+        }
+        f.write_str("\"")
     }
 }
 

@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod end;
 pub mod event;
 pub mod gate;
+pub mod identity;
 pub mod pipe;
 pub mod service;
 pub mod session;
