@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
 use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
-use turnstile::client::inspect::Version;
+use turnstile::client::tls::Options;
 use turnstile::config::units::parse_duration;
-use turnstile::config::{Address, HostPort};
+use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
 use turnstile::proto::http_connect::Authority;
 
@@ -77,14 +77,61 @@ pub(crate) struct Check {
 /// `turnstile connect`.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// Where to: tcp://host:port, udp://host:port, unix:///path, or host:port for tcp
+    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, or host:port for tcp
     pub(crate) address: Address,
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
-    /// How long to wait for the connection and the challenge; over udp, for an answer
+    /// How TLS is spoken, with tls://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// How long to wait for the connection, for TLS and for the challenge; over udp, for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+/// How a client speaks TLS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Tls {
+    /// The authorities to trust, in PEM [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate to show, in PEM, those between it and the root behind it
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// The name that the server must prove [default: the host of the address]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// Believe every certificate: ANYONE may be at the other side
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+    /// Print the server's certificate
+    #[arg(long)]
+    pub(crate) show_certificate: bool,
+    /// The only version of TLS to speak: 1.2 or 1.3 [default: the best that both sides know]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) tls_version: Option<Version>,
+    /// Application protocols to offer (ALPN), the best first
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+}
+
+impl From<Tls> for Options {
+    fn from(tls: Tls) -> Self {
+        Self {
+            ca: tls.ca,
+            credential: tls.cert.zip(tls.key),
+            server_name: tls.server_name,
+            insecure: tls.insecure,
+            show_certificate: tls.show_certificate,
+            version: tls.tls_version,
+            alpn: tls.alpn,
+        }
+    }
 }
 
 /// `turnstile inspect`.
@@ -128,11 +175,8 @@ fn parse_tls_address(text: &str) -> Result<HostPort, String> {
 }
 
 fn parse_version(text: &str) -> Result<Version, String> {
-    match text {
-        "1.2" => Ok(Version::Tls12),
-        "1.3" => Ok(Version::Tls13),
-        _ => Err("expected 1.2 or 1.3; older versions are not spoken here".to_owned()),
-    }
+    let known = Version::ALL.into_iter().find(|version| version.name() == text);
+    known.ok_or_else(|| "expected 1.2 or 1.3".to_owned())
 }
 
 /// `turnstile cert`.

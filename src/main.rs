@@ -22,7 +22,7 @@ use turnstile::certificates::describe::Description;
 use turnstile::certificates::issue::{self, Issued, Life, Order, Purpose};
 use turnstile::certificates::store::{self, Paths};
 use turnstile::client::connect::{self, Request};
-use turnstile::client::{credentials, inspect};
+use turnstile::client::{credentials, inspect, tls};
 use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream};
 use turnstile::daemon::{self, Daemon};
 use turnstile::proto::gate::{Digest, Secret};
@@ -114,7 +114,19 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         }
         _ => gate(&connect.credentials)?,
     };
-    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+    let Connect { address, timeout, .. } = connect;
+    let options = connect.tls.into();
+    let security = match &address {
+        Address::Tls(at) => Some(tls::prepare(&options, at)?),
+        _ if options == tls::Options::default() => None,
+        _ => anyhow::bail!(
+            "{address} has no TLS to set up: write tls://, or leave those options out"
+        ),
+    };
+    for warning in security.iter().flat_map(|security| &security.warnings) {
+        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+    }
+    Ok(connect::run(Request { address, gate, security, timeout })?)
 }
 
 /// What answers the challenge of a gate, where there is one.

@@ -53,6 +53,7 @@ fn the_built_in_configuration_is_sound_and_complete() {
         ("once", "tcp://127.0.0.1:9998", "once"),
         ("greet", "tcp://127.0.0.1:8090", "greet"),
         ("time", "tcp://127.0.0.1:12345", "time"),
+        ("tls", "tcp://127.0.0.1:8000", "reply"),
         ("udp-reply", "udp://127.0.0.1:12345", "reply"),
         ("echo", "tcp://127.0.0.1:7007", "echo"),
         ("discard", "tcp://127.0.0.1:7009", "discard"),
@@ -63,7 +64,7 @@ fn the_built_in_configuration_is_sound_and_complete() {
     let expected = expected.map(|(name, address, service)| (name, address.to_owned(), service));
     assert_eq!(listeners, expected);
     assert_eq!(
-        plan.listeners[4].service,
+        plan.listeners[5].service,
         Service::Own(Kind::Reply(b"UDP server sending data".as_slice().into()))
     );
 
@@ -82,6 +83,7 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
     assert_eq!(bare.limits.connections, 10_000);
     assert_eq!(bare.limits.buffer, 65_536);
     let expected = Timeouts {
+        tls: Some(Duration::from_secs(10)),
         auth: Some(Duration::from_secs(10)),
         idle: Some(Duration::from_secs(600)),
         half_close: Some(Duration::from_secs(30)),
@@ -108,6 +110,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
     let expected = Timeouts {
+        tls: Some(Duration::from_secs(10)),
         auth: None,
         idle: Some(Duration::from_millis(250)),
         half_close: Some(Duration::from_secs(3600)),
@@ -148,7 +151,7 @@ fn wrong_values_are_pointed_at() {
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),
         ("auth = 'hmac-md5'", "5:8 a gate without a secret lets nobody in"),
         ("timeouts.connect = '1s'", "5:20 `upper` has no use for `connect`"),
-        ("tls = {}", "5:1 unknown key `tls` in [[listener]]"),
+        ("tls = 1", "5:7 `tls`: expected a table, found a whole number"),
         ("timeouts = 5", "5:12 `timeouts`: expected a table, found a whole number"),
     ];
     for (line, expected) in cases {

@@ -16,7 +16,8 @@ use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
 use super::services;
 use super::table::Table;
-use super::values;
+use super::tls::{self, MIN_TLS_BUFFER, Tls};
+use super::{units, values};
 
 /// The secret that the tutorials and the built-in configuration use. Everyone knows it.
 pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
@@ -40,7 +41,8 @@ pub(super) fn plan(
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
-        listeners.extend(listener(table, &secrets, &mut seen, faults));
+        let place = Place { folder, secrets: &secrets, buffer: limits.buffer };
+        listeners.extend(listener(table, &place, &mut seen, faults));
     }
     document.finish(faults);
     faults.are_none().then_some(Plan { limits, secrets: secrets.fetched, listeners })
@@ -59,6 +61,13 @@ fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
     limits
 }
 
+/// What a listener is read with, but does not change.
+struct Place<'a> {
+    folder: &'a Path,
+    secrets: &'a Secrets,
+    buffer: usize,
+}
+
 /// Names and addresses of the listeners so far.
 #[derive(Default)]
 struct Seen {
@@ -68,16 +77,17 @@ struct Seen {
 
 fn listener(
     mut table: Table<'_>,
-    secrets: &Secrets,
+    around: &Place<'_>,
     seen: &mut Seen,
     faults: &mut Faults,
 ) -> Option<Listener> {
     let name = table.require("name", values::name, faults);
     let address = table.require("address", values::listener_address, faults);
     let place = address.as_ref().map(Spanned::get_ref);
-    let gate = gate(&mut table, address.as_ref(), secrets, faults);
+    let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
+    let tls = tls(&mut table, address.as_ref(), around, faults);
     let (timeouts, connect) = timeouts(&mut table, place, faults);
-    let service = services::read(&mut table, connect, secrets, faults);
+    let service = services::read(&mut table, connect, around.secrets, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
@@ -110,6 +120,7 @@ fn listener(
         address: address?.into_inner(),
         service: service?,
         gate,
+        tls,
         timeouts,
         amplify: amplify.is_some_and(Spanned::into_inner),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
@@ -183,6 +194,22 @@ fn gate(
     Some(Gate { digest, secrets: admitted })
 }
 
+fn tls(
+    table: &mut Table<'_>,
+    address: Option<&Spanned<Address>>,
+    around: &Place<'_>,
+    faults: &mut Faults,
+) -> Option<Tls> {
+    let tls = tls::read(table, &tls::Place { address, folder: around.folder }, faults)?;
+    if around.buffer < MIN_TLS_BUFFER {
+        let least = units::show_size(MIN_TLS_BUFFER);
+        let message = format!("a record of TLS does not fit a buffer of {}", around.buffer);
+        let help = format!("write buffer = \"{least}\" or more in [limits]");
+        faults.add(tls.span(), Fault::new(message, "limits.buffer is too small", help));
+    }
+    Some(tls.into_inner())
+}
+
 /// The secrets of these names.
 pub(super) fn pick(
     names: &[Spanned<String>],
@@ -233,6 +260,7 @@ fn timeouts(
         let help = "remove the timeouts, or listen on tcp://";
         faults.add(table.span(), Fault::new(message, "on a udp address", help));
     }
+    set(&mut timeouts.tls, table.take("tls", values::timeout, faults));
     set(&mut timeouts.auth, table.take("auth", values::timeout, faults));
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
     set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));

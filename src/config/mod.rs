@@ -3,8 +3,8 @@
 //!
 //! A text becomes TOML tables ([`toml`]), each table is read key by key (`table`, `values`), the
 //! values are checked against each other (`check`, `secrets`), and a plan comes out. [`to_toml`]
-//! goes the other way. Secrets are fetched on the way, from files and from the environment, and
-//! `report` keeps them out of what it shows.
+//! goes the other way. Secrets are fetched on the way, from files and from the environment, and so
+//! is what [`tls`] needs; `report` keeps secrets out of what it shows.
 //!
 //! This layer opens no socket. Of `proto` it knows which services and digests there are.
 //!
@@ -26,6 +26,10 @@ pub use self::plan::{
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
+pub use self::tls::{
+    ClientAuth, Clients, Credential, DEMONSTRATION_CA, Origin, PemError, RevocationList, TicketKey,
+    Tls, Version, authorities, credential,
+};
 
 use self::report::{Fault, Faults};
 
@@ -37,6 +41,7 @@ mod report;
 mod secrets;
 mod services;
 mod table;
+pub mod tls;
 pub mod units;
 mod values;
 

@@ -12,6 +12,7 @@ use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
+use super::tls::Tls;
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -43,6 +44,7 @@ impl Plan {
             address: local,
             service,
             gate: None,
+            tls: None,
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
@@ -86,6 +88,8 @@ pub struct Listener {
     pub service: Service,
     /// Who is admitted; `None` admits everyone, as every udp listener does.
     pub gate: Option<Gate>,
+    /// The TLS that it speaks; `None` speaks none, as every udp listener does.
+    pub tls: Option<Tls>,
     /// How long its connections may wait; of no meaning to a udp listener.
     pub timeouts: Timeouts,
     /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,

@@ -15,6 +15,7 @@ use super::address::Address;
 use super::plan::{
     Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream, service_name,
 };
+use super::tls;
 use super::units::{show_duration, show_mode, show_size};
 
 /// What is printed for a secret that stands in the configuration itself.
@@ -80,6 +81,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
+    if let Some(tls) = &listener.tls {
+        tls::write(out, tls)?;
+    }
     write_timeouts(out, &listener.timeouts)?;
     match &listener.service {
         Service::Own(_) => Ok(()),
@@ -107,6 +111,7 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
 
 fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
     writeln!(out, "[listener.timeouts]")?;
+    writeln!(out, "tls = {}", show_timeout(timeouts.tls))?;
     writeln!(out, "auth = {}", show_timeout(timeouts.auth))?;
     writeln!(out, "idle = {}", show_timeout(timeouts.idle))?;
     writeln!(out, "half_close = {}", show_timeout(timeouts.half_close))?;
@@ -118,7 +123,7 @@ fn show_timeout(timeout: Option<Duration>) -> String {
 }
 
 /// A TOML string, quoted and escaped as it needs to be.
-fn quoted(text: impl Into<String>) -> String {
+pub(super) fn quoted(text: impl Into<String>) -> String {
     Value::String(text.into()).to_string()
 }
 
@@ -165,11 +170,8 @@ mod tests {
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         let any = || prop::option::of(duration());
-        (any(), any(), any(), any()).prop_map(|(auth, idle, half_close, lifetime)| Timeouts {
-            auth,
-            idle,
-            half_close,
-            lifetime,
+        (any(), any(), any(), any(), any()).prop_map(|(tls, auth, idle, half_close, lifetime)| {
+            Timeouts { tls, auth, idle, half_close, lifetime }
         })
     }
 
@@ -230,6 +232,7 @@ mod tests {
                     address: Address::Tcp(at.clone()),
                     service,
                     gate,
+                    tls: None,
                     timeouts,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,

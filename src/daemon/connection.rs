@@ -2,14 +2,18 @@
 
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
+
+use rustls::ServerConfig;
 
 use super::DaemonSource;
 use super::host::{Host, Phase};
+use super::remote::Remote;
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
-use crate::net::socket::{Socket, Stream};
+use crate::net::socket::Stream;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
@@ -26,6 +30,8 @@ pub struct Offer {
     pub service: Service,
     /// Who is admitted; everyone where there is none.
     pub keyring: Option<Rc<Keyring>>,
+    /// The TLS that is spoken; none where there is none.
+    pub tls: Option<Arc<ServerConfig>>,
     /// How long a connection may take.
     pub timeouts: Rc<Timeouts>,
 }
@@ -57,7 +63,7 @@ enum Local {
 
 /// One accepted connection.
 pub struct Connection {
-    session: Session<Socket, Local>,
+    session: Session<Remote, Local>,
     peer: Peer,
     offer: Rc<Offer>,
 }
@@ -76,7 +82,7 @@ impl Connection {
             None => Admission::Open,
         };
         let session = Session::new(
-            Socket::new(stream, Side::Remote),
+            Remote::new(stream, offer.tls.as_ref()),
             offer.service.local_end(),
             admission,
             Rc::clone(&offer.timeouts),
@@ -142,7 +148,7 @@ impl Connection {
     /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
     /// the session may be able to go on after it.
     fn calls_onward(&mut self, context: &Context<'_, DaemonSource>) -> bool {
-        if self.session.state_name() == StateName::AuthPending {
+        if self.session.state_name() != StateName::Established {
             return false;
         }
         match (self.session.local(), &self.offer.service) {
@@ -163,7 +169,7 @@ impl Connection {
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
         admissions.leave(&self.peer);
-        if self.session.state_name() == StateName::AuthPending {
+        if !self.session.was_admitted() {
             admissions.counts.refused_at_gate += 1;
         }
     }

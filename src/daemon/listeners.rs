@@ -4,16 +4,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
 use super::datagrams::Datagrams;
+use super::tls;
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
 use crate::net::forward::Targets;
 use crate::net::listener::Listener;
+use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
@@ -39,6 +44,14 @@ pub enum OpenError {
         address: String,
         /// What the system said.
         error: io::Error,
+    },
+    /// What TLS needs cannot be made.
+    #[error("listener `{name}`: TLS cannot be prepared: {error}")]
+    Tls {
+        /// The listener's name.
+        name: String,
+        /// What rustls said.
+        error: rustls::Error,
     },
 }
 
@@ -68,7 +81,10 @@ pub struct Opened {
 ///
 /// # Errors
 /// A name that is not known, an address that cannot be bound.
-pub fn open(listener: &plan::Listener) -> Result<Vec<Opened>, OpenError> {
+pub fn open(
+    listener: &plan::Listener,
+    key_log: Option<&Arc<KeyLogFile>>,
+) -> Result<Vec<Opened>, OpenError> {
     let bind_error = |address: &str, error: io::Error| OpenError::Bind {
         name: listener.name.clone(),
         address: address.to_owned(),
@@ -86,10 +102,10 @@ pub fn open(listener: &plan::Listener) -> Result<Vec<Opened>, OpenError> {
         (Address::Unix(path), _) => {
             let opened = Listener::unix(path, listener.unix_mode)
                 .map_err(|error| bind_error(&listener.address.to_string(), error))?;
-            sources.push(acceptor(listener, &offer(listener)?, opened));
+            sources.push(acceptor(listener, &offer(listener, key_log)?, opened));
         }
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
-            let offer = offer(listener)?;
+            let offer = offer(listener, key_log)?;
             for address in resolve(listener, at)? {
                 let opened = Listener::tcp(address)
                     .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
@@ -100,12 +116,21 @@ pub fn open(listener: &plan::Listener) -> Result<Vec<Opened>, OpenError> {
     Ok(sources)
 }
 
-fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, OpenError> {
+fn offer(
+    listener: &plan::Listener,
+    key_log: Option<&Arc<KeyLogFile>>,
+) -> Result<Rc<Offer>, OpenError> {
     let gate = listener.gate.as_ref();
+    let tls = listener.tls.as_ref().map(|tls| {
+        tls::warn_of_expiry(&listener.name, tls, Timestamp::now());
+        tls::server_config(&listener.name, tls, key_log)
+            .map_err(|error| OpenError::Tls { name: listener.name.clone(), error })
+    });
     Ok(Rc::new(Offer {
         name: listener.name.clone(),
         service: service(listener)?,
         keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
+        tls: tls.transpose()?,
         timeouts: Rc::new(listener.timeouts),
     }))
 }
@@ -157,8 +182,9 @@ fn datagrams(
 
 fn announce(listener: &plan::Listener, address: String, source: DaemonSource) -> Opened {
     log::info!(
-        "listening listener={} address={address} service={} auth={}",
+        "listening listener={} address={address} tls={} service={} auth={}",
         listener.name,
+        if listener.tls.is_some() { "yes" } else { "no" },
         service_name(&listener.service),
         listener.gate.as_ref().map_or("none", |gate| gate.digest.name()),
     );

@@ -13,7 +13,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::throttle::Throttle;
 use crate::proto::event::{Event, Observer, Subject};
-use crate::proto::session::StateName;
 
 /// How many bytes of log may wait for a reader.
 const QUEUE_LIMIT: usize = 256 * 1024;
@@ -52,7 +51,7 @@ impl Observer for LogObserver {
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
         let Subject { key, name, peer } = subject;
         match event {
-            Event::Closed(end) if end.state != StateName::AuthPending => {
+            Event::Closed(end) if end.was_admitted => {
                 log::info!("closed listener={name} peer={peer} {end}");
             }
             Event::Closed(end) => {

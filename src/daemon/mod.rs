@@ -7,6 +7,8 @@
 //! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
+//! | [`remote`] | the end of a connection that faces the network, with TLS or without |
+//! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
 //! | [`admissions`] | the limits on connections, and who was turned away |
 //! | [`stop`] | signals, and the drain that follows |
@@ -19,9 +21,11 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod remote;
 pub mod start;
 pub mod stop;
 pub mod throttle;
+pub mod tls;
 
 use std::time::Instant;
 

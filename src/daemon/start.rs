@@ -15,6 +15,7 @@ use crate::config::Plan;
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
 use crate::net::signal::StopSignals;
+use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::proto::buffer::Pool;
 
 /// How many unused blocks of storage are kept for the next connection that needs one. As many
@@ -31,6 +32,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The file for TLS secrets cannot be used.
+    #[error(transparent)]
+    KeyLog(#[from] KeyLogError),
     /// The system refused something that every event loop needs.
     #[error("the event loop failed: {0}")]
     Loop(#[from] io::Error),
@@ -60,9 +64,13 @@ impl Daemon {
         // Before the first listener: whoever reads that it listens may send a signal at once.
         let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
         reactor.spawn(DaemonSource::Stop(Box::new(stop)));
+        let key_log = KeyLogFile::from_environment()?;
+        if let Some(key_log) = &key_log {
+            log::warn!("{}", key_log.warning());
+        }
         let mut bound = Vec::new();
         for listener in &plan.listeners {
-            for opened in listeners::open(listener)? {
+            for opened in listeners::open(listener, key_log.as_ref())? {
                 bound.push(opened.address);
                 reactor.spawn(opened.source);
             }

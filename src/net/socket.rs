@@ -1,4 +1,5 @@
-//! A connected stream socket as an end of a session: the one place that knows edge triggering.
+//! A connected stream socket, by itself an end of a session: the one place that knows edge
+//! triggering. What speaks another protocol over it ([`super::tls`]) sends and receives through it.
 //!
 //! The kernel reports a *change*, once. So an event sets a bit, and the bit stays set until the
 //! kernel has said that there is no more: by `WouldBlock`, or by a short read or write, which on a
@@ -16,7 +17,7 @@ use socket2::SockRef;
 
 use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
-use crate::proto::event::{Event, Readiness, Transfer};
+use crate::proto::event::{Event, Readiness, Transfer, Watch};
 use crate::proto::pipe::Pipe;
 
 /// A stream socket of either family.
@@ -70,13 +71,28 @@ impl Socket {
         self.readiness = self.readiness.with(readiness);
     }
 
-    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let transfer = match retry(|| self.stream.write(to.bytes())) {
+    /// Whether an attempt to send is worth while.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.readiness.contains(Readiness::WRITABLE)
+    }
+
+    /// Whether an attempt to receive is worth while.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.readiness.contains(Readiness::READABLE)
+    }
+
+    /// Sends as much of `bytes` as the kernel takes, which may be none.
+    ///
+    /// # Errors
+    /// Those of `send(2)`, but for having to wait.
+    pub fn send(&mut self, bytes: &[u8], watch: &mut Watch<'_>) -> io::Result<usize> {
+        let transfer = match retry(|| self.stream.write(bytes)) {
             Ok(count) => {
-                if count < to.len() {
+                if count < bytes.len() {
                     self.readiness = self.readiness.without(Readiness::WRITABLE);
                 }
-                to.consume(turn.pool, count);
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -85,24 +101,22 @@ impl Socket {
             }
             Err(error) => return Err(error),
         };
-        turn.watch.detail(|| Event::Write(self.side, transfer));
-        Ok(moved(transfer))
+        watch.detail(|| Event::Write(self.side, transfer));
+        Ok(bytes_of(transfer))
     }
 
-    fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let mut offered = 0;
-        let outcome = from.fill(turn.pool, |space| {
-            offered = space.len();
-            retry(|| self.stream.read(space))
-        });
-        let transfer = match outcome {
+    /// Receives what has come into `space`, which has room for at least a byte.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, but for having to wait.
+    pub fn receive(&mut self, space: &mut [u8], watch: &mut Watch<'_>) -> io::Result<Transfer> {
+        let transfer = match retry(|| self.stream.read(space)) {
             Ok(0) => {
-                from.end();
                 self.readiness = self.readiness.without(Readiness::READABLE);
                 Transfer::End
             }
             Ok(count) => {
-                if count < offered && !self.readiness.contains(Readiness::READ_CLOSED) {
+                if count < space.len() && !self.readiness.contains(Readiness::READ_CLOSED) {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Transfer::Bytes(count)
@@ -113,13 +127,21 @@ impl Socket {
             }
             Err(error) => return Err(error),
         };
-        turn.watch.detail(|| Event::Read(self.side, transfer));
-        Ok(moved(transfer))
+        watch.detail(|| Event::Read(self.side, transfer));
+        Ok(transfer)
     }
 
     /// Passes the end of the stream on. Where the other direction is over too, closing the
     /// socket, which is what comes next, says the same and costs one system call less.
-    fn pass_end_on(&mut self, to: &mut Pipe, from: &Pipe, turn: &mut Turn<'_>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of `shutdown(2)`.
+    pub fn pass_end_on(
+        &mut self,
+        to: &mut Pipe,
+        from: &Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<()> {
         if !from.is_finished() {
             match self.stream.shutdown_write() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
@@ -129,6 +151,25 @@ impl Socket {
         }
         to.finish();
         Ok(())
+    }
+
+    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let count = self.send(to.bytes(), &mut turn.watch)?;
+        to.consume(turn.pool, count);
+        Ok(count)
+    }
+
+    fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let mut transfer = Transfer::WouldBlock;
+        let count = from.fill(turn.pool, |space| {
+            transfer = self.receive(space, &mut turn.watch)?;
+            Ok::<_, io::Error>(bytes_of(transfer))
+        })?;
+        if transfer == Transfer::End {
+            from.end();
+            return Ok(1);
+        }
+        Ok(count)
     }
 }
 
@@ -140,25 +181,24 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
-        if !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
+        if !to.is_empty() && self.is_writable() {
             moved += self.flush(to, turn)?;
         }
         if to.is_drained() {
             self.pass_end_on(to, from, turn)?;
             moved += 1;
         }
-        if self.readiness.contains(Readiness::READABLE) && from.wants_more(turn.pool) {
+        if self.is_readable() && from.wants_more(turn.pool) {
             moved += self.fill(from, turn)?;
         }
         Ok(Progress::Moved(moved))
     }
 }
 
-fn moved(transfer: Transfer) -> usize {
+fn bytes_of(transfer: Transfer) -> usize {
     match transfer {
         Transfer::Bytes(count) => count,
-        Transfer::WouldBlock => 0,
-        Transfer::End => 1,
+        Transfer::WouldBlock | Transfer::End => 0,
     }
 }
 

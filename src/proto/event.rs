@@ -155,10 +155,16 @@ pub struct Summary<'a> {
     pub reason: &'a CloseReason,
     /// What the end that failed said.
     pub failure: Option<&'a io::Error>,
+    /// What the remote end has to say about that, where it is more.
+    pub cause: Option<&'a str>,
     /// The state in which it ended.
     pub state: StateName,
+    /// Whether it had been let in.
+    pub was_admitted: bool,
     /// The name of the secret that let it in.
     pub identity: Option<&'a str>,
+    /// Whom the certificate of the peer names.
+    pub certificate: Option<&'a str>,
     /// Bytes received from the remote end, the gate's included.
     pub received: u64,
     /// Bytes accepted for sending to the remote end, the gate's included.
@@ -192,20 +198,27 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "identity={} state={} received={} sent={} seconds={:.3} reason=\"",
+            "identity={} state={} received={} sent={} seconds={:.3}",
             self.identity.unwrap_or("-"),
             self.state,
             self.received,
             self.sent,
             self.age.as_secs_f64(),
         )?;
+        if let Some(certificate) = self.certificate {
+            write!(f, " certificate=\"{certificate}\"")?;
+        }
         match (self.reason, self.failure) {
             // More than the system's own word for it: an end's own explanation.
             (CloseReason::Failed(side, _), Some(error)) if error.get_ref().is_some() => {
-                write!(f, "the {side} end failed: {error}\"")
+                write!(f, " reason=\"the {side} end failed: {error}")?;
             }
-            (reason, _) => write!(f, "{reason}\""),
+            (reason, _) => write!(f, " reason=\"{reason}")?,
         }
+        if let Some(cause) = self.cause {
+            write!(f, ": {cause}")?;
+        }
+        f.write_str("\"")
     }
 }
 

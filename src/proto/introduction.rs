@@ -9,7 +9,7 @@
 use std::io;
 
 use super::buffer::Pool;
-use super::end::{End, Progress, Turn};
+use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
 use super::http_connect::{self, Authority, HEAD_LIMIT};
 use super::pipe::Pipe;
@@ -103,6 +103,14 @@ impl<E: End> End for Introduced<E> {
             self.end.exchange(to, from, turn)
         }
     }
+
+    fn standing(&self) -> Standing<'_> {
+        self.end.standing()
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        self.end.dispose(pool);
+    }
 }
 
 impl Introduction {
@@ -117,6 +125,7 @@ impl Introduction {
         match end.exchange(&mut self.outgoing, &mut self.incoming, &mut own)? {
             Progress::Moved(count) => Ok(count),
             Progress::Done => Err(io::ErrorKind::UnexpectedEof.into()),
+            Progress::Broken => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod event;
 pub mod gate;
 pub mod hello;
 pub mod http_connect;
+pub mod identity;
 pub mod introduction;
 pub mod pipe;
 pub mod reason;

@@ -37,6 +37,12 @@ pub enum CloseReason {
     NoChallenge,
     /// A deadline passed.
     Deadline(Deadline),
+    /// The peer ended the connection without saying that it was done.
+    Truncated,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The peer broke the rules of TLS after the handshake.
+    Broken,
     /// An end failed.
     Failed(Side, io::ErrorKind),
     /// The program is stopping.
@@ -52,6 +58,11 @@ impl fmt::Display for CloseReason {
             Self::LeftAtGate => f.write_str("the peer left before it answered the challenge"),
             Self::NoChallenge => f.write_str("the server closed before it sent a whole challenge"),
             Self::Deadline(deadline) => deadline.fmt(f),
+            Self::Truncated => f.write_str(
+                "the peer went without a close_notify: what it sent may not have been all",
+            ),
+            Self::Handshake => f.write_str("the TLS handshake failed"),
+            Self::Broken => f.write_str("the peer broke the rules of TLS"),
             Self::Failed(Side::Remote, kind) => write!(f, "the connection failed: {kind}"),
             Self::Failed(Side::Local, kind) => write!(f, "the local end failed: {kind}"),
             Self::Stopped => f.write_str("the program was stopped"),
@@ -62,6 +73,8 @@ impl fmt::Display for CloseReason {
 /// The deadlines of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
+    /// The TLS handshake was not finished in time.
+    Tls,
     /// The gate was not passed in time.
     Auth,
     /// Nothing moved for too long.
@@ -77,6 +90,7 @@ pub enum Deadline {
 impl fmt::Display for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Tls => "the TLS handshake was not finished in time",
             Self::Auth => "the challenge was not answered in time",
             Self::Idle => "nothing was sent or received for too long",
             Self::HalfClose => "one side had ended and the other was silent for too long",
@@ -89,7 +103,7 @@ impl fmt::Display for Deadline {
 /// The name of a state, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateName {
-    /// The gate is being passed.
+    /// The remote end is coming up, or the gate is being passed.
     AuthPending,
     /// Bytes go both ways.
     Established,

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!             +-------------- AuthPending --------------+
-//!   gate      |  challenge out, answer in (or reversed)  |  wrong, late, gone
-//!             +----------------+------------------------+----------> closed
-//!                              | admitted (at once where there is no gate)
-//!                              v
+//!   secure    |  the remote end comes up: TLS makes its |
+//!             |  handshake, all others are up already   |
+//!   gate      |  challenge out, answer in (or reversed) |  wrong, late, gone
+//!             +---------+---------------------+---------+----------> closed
+//!                       | admitted (at once   | the handshake failed: Closing,
+//!                       | where nothing has   | for its alert must still arrive
+//!                       v to be passed)
 //!             +-------------- Established --------------+
 //!   pump      |  remote -> inward  -> local             |  both directions ended,
 //!             |  remote <- outward <- local             |  failed, idle, too old
 //!             +----------------+------------------------+----------> closed
-//!                              | the local end is done
-//!                              v
+//!                              | the local end is done, or the
+//!                              v remote end's protocol was broken
 //!             +---------------- Closing ----------------+
 //!   linger    |  send what waits, then the end; discard  |  peer closed too, or
 //!             |  what still comes, so that no reset      |  took too long
@@ -27,7 +30,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::end::{End, Progress, Side, Turn};
+use super::end::{End, Progress, Side, Standing, Turn};
 use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
 use super::pipe::Pipe;
@@ -40,10 +43,16 @@ pub const TURN_BUDGET: usize = 256 * 1024;
 /// How long a closing session may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a peer that broke the rules has to hear that it did, and to go.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long a session may stay in a condition; `None` is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the beginning until the gate is passed. Absolute: bytes do not extend it.
+    /// From the beginning until the remote end is up: the TLS handshake. Absolute: bytes do not
+    /// extend it.
+    pub tls: Option<Duration>,
+    /// From then until the gate is passed. Absolute, too.
     pub auth: Option<Duration>,
     /// Without a byte in either direction.
     pub idle: Option<Duration>,
@@ -56,13 +65,15 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// No deadline at all.
-    pub const NONE: Self = Self { auth: None, idle: None, half_close: None, lifetime: None };
+    pub const NONE: Self =
+        Self { tls: None, auth: None, idle: None, half_close: None, lifetime: None };
 }
 
 /// What a server does best with where nobody said anything else.
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            tls: Some(Duration::from_secs(10)),
             auth: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(600)),
             half_close: Some(Duration::from_secs(30)),
@@ -94,13 +105,16 @@ pub enum Step {
 
 /// Where a session stands, with what only that state needs.
 enum State {
-    AuthPending(Admitting),
+    /// What is to be passed first, and since when.
+    AuthPending(Admitting, Instant),
     Established,
     Closing(CloseReason),
 }
 
-/// A gate that is being passed.
+/// What has to be passed before the first byte goes through.
 enum Admitting {
+    /// The remote end is coming up; this comes after it.
+    Securing(Admission),
     Guard {
         keyring: Rc<Keyring>,
         challenge: Challenge,
@@ -139,17 +153,10 @@ impl<R: End, L: End> Session<R, L> {
         timeouts: Rc<Timeouts>,
         now: Instant,
     ) -> Self {
-        let state = match admission {
-            Admission::Open => State::Established,
-            Admission::Guard(keyring, challenge) => State::AuthPending(Admitting::Guard {
-                keyring,
-                challenge,
-                asked: false,
-                answer: Partial::new(),
-            }),
-            Admission::Guest(secret, digest) => {
-                State::AuthPending(Admitting::Guest { secret, digest, challenge: Partial::new() })
-            }
+        let state = if remote.standing().is_up {
+            State::after(admission, now)
+        } else {
+            State::AuthPending(Admitting::Securing(admission), now)
         };
         Self {
             remote,
@@ -199,17 +206,23 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Gives the storage back. The session is over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        let Standing { identity, cause, .. } = self.remote.standing();
         turn.watch.report(&Event::Closed(&Summary {
             reason,
             failure: self.failure.as_ref(),
+            cause,
             state: self.state_name(),
+            was_admitted: self.was_admitted(),
             identity: self.identity.as_deref(),
+            certificate: identity,
             received: self.inward.carried(),
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
         }));
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
+        self.remote.dispose(turn.pool);
+        self.local.dispose(turn.pool);
     }
 
     /// Whether the last byte and the end have been passed to the remote end.
@@ -222,10 +235,16 @@ impl<R: End, L: End> Session<R, L> {
     #[must_use]
     pub fn state_name(&self) -> StateName {
         match self.state {
-            State::AuthPending(_) => StateName::AuthPending,
+            State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
             State::Closing(_) => StateName::Closing,
         }
+    }
+
+    /// Whether the peer has been let in.
+    #[must_use]
+    pub fn was_admitted(&self) -> bool {
+        !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
     }
 
     /// The end that faces the network.
@@ -254,16 +273,21 @@ impl<R: End, L: End> Session<R, L> {
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
+            Ok(Progress::Broken) => {
+                self.abandon(turn);
+                1
+            }
             Err(error) => return Err(self.fail(Side::Remote, error)),
         };
         moved += match &mut self.state {
-            State::AuthPending(_) => self.admit(turn)?,
+            State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
             State::Closing(_) => self.drop_input(turn),
         };
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
                 State::Closing(reason) => reason,
+                _ if self.remote.standing().was_truncated => CloseReason::Truncated,
                 _ => CloseReason::Finished,
             });
         }
@@ -274,13 +298,33 @@ impl<R: End, L: End> Session<R, L> {
         match self.local.exchange(&mut self.inward, &mut self.outward, turn) {
             Ok(Progress::Moved(count)) => Ok(count),
             Ok(Progress::Done) => {
-                self.outward.end();
-                self.enter(State::Closing(CloseReason::Served), turn);
-                self.touched = turn.now;
+                self.close_with(CloseReason::Served, turn);
                 Ok(1)
+            }
+            Ok(Progress::Broken) => {
+                let why = "the other end broke the rules of its protocol";
+                let broken = io::Error::new(io::ErrorKind::InvalidData, why);
+                Err(self.fail(Side::Local, broken))
             }
             Err(error) => Err(self.fail(Side::Local, error)),
         }
+    }
+
+    /// Nothing more can be said to the peer, but for what the remote end says by itself.
+    fn abandon(&mut self, turn: &mut Turn<'_>) {
+        let reason = match self.state {
+            State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
+            State::AuthPending(..) | State::Established => CloseReason::Broken,
+            State::Closing(_) => return,
+        };
+        self.outward.discard(turn.pool);
+        self.close_with(reason, turn);
+    }
+
+    fn close_with(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
+        self.outward.end();
+        self.enter(State::Closing(reason), turn);
+        self.touched = turn.now;
     }
 
     fn fail(&mut self, side: Side, error: io::Error) -> CloseReason {
@@ -300,9 +344,15 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Takes the gate one step further.
     fn admit(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
-        let State::AuthPending(admitting) = &mut self.state else { return Ok(0) };
+        let State::AuthPending(admitting, _) = &mut self.state else { return Ok(0) };
         let mut moved = 0;
         match admitting {
+            Admitting::Securing(_) if !self.remote.standing().is_up => {}
+            Admitting::Securing(admission) => {
+                let admission = std::mem::replace(admission, Admission::Open);
+                self.enter(State::after(admission, turn.now), turn);
+                moved += 1;
+            }
             Admitting::Guard { keyring, challenge, asked, answer } => {
                 if !*asked {
                     moved += self.outward.append(turn.pool, challenge);
@@ -339,9 +389,13 @@ impl<R: End, L: End> Session<R, L> {
         let after = self.state_name();
         assert!(
             matches!(
-                (before, after),
-                (StateName::AuthPending, StateName::Established)
-                    | (StateName::Established, StateName::Closing)
+                (before, &self.state),
+                (StateName::AuthPending, State::AuthPending(..) | State::Established)
+                    | (
+                        StateName::AuthPending,
+                        State::Closing(CloseReason::Handshake | CloseReason::Broken)
+                    )
+                    | (StateName::Established, State::Closing(_))
             ),
             "a session went from {before} to {after}"
         );
@@ -355,11 +409,17 @@ impl<R: End, L: End> Session<R, L> {
             limit.and_then(|limit| Some((since.checked_add(limit)?, deadline)))
         };
         let condition = match self.state {
-            State::AuthPending(_) => after(self.opened, timeouts.auth, Deadline::Auth),
+            State::AuthPending(Admitting::Securing(_), since) => {
+                after(since, timeouts.tls, Deadline::Tls)
+            }
+            State::AuthPending(_, since) => after(since, timeouts.auth, Deadline::Auth),
             State::Established if self.inward.is_open() && self.outward.is_open() => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
             State::Established => after(self.touched, timeouts.half_close, Deadline::HalfClose),
+            State::Closing(CloseReason::Handshake | CloseReason::Broken) => {
+                after(self.touched, Some(LAST_WORD_LIMIT), Deadline::Closing)
+            }
             State::Closing(_) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
@@ -370,6 +430,22 @@ impl<R: End, L: End> Session<R, L> {
             (Some(one), Some(other)) => Some(if one.0 <= other.0 { one } else { other }),
             (one, other) => one.or(other),
         }
+    }
+}
+
+impl State {
+    /// Where `admission` begins, from `now` on.
+    fn after(admission: Admission, now: Instant) -> Self {
+        let admitting = match admission {
+            Admission::Open => return Self::Established,
+            Admission::Guard(keyring, challenge) => {
+                Admitting::Guard { keyring, challenge, asked: false, answer: Partial::new() }
+            }
+            Admission::Guest(secret, digest) => {
+                Admitting::Guest { secret, digest, challenge: Partial::new() }
+            }
+        };
+        Self::AuthPending(admitting, now)
     }
 }
 

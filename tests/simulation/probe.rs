@@ -110,6 +110,7 @@ impl End for Probe {
                 self.moved_at = Some(turn.now);
             }
             Progress::Done => self.done_at = Some(turn.now),
+            Progress::Broken => panic!("a plain end has no rules that could be broken"),
         }
         Ok(progress)
     }

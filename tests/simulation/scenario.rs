@@ -143,7 +143,13 @@ fn timeouts(dice: &mut Dice) -> Timeouts {
         let limit = Duration::from_millis(dice.between(1, limit) as u64);
         (!dice.one_in(unlikely)).then_some(limit)
     };
-    Timeouts { auth: timeout(3), idle: timeout(3), half_close: timeout(3), lifetime: timeout(2) }
+    Timeouts {
+        tls: None,
+        auth: timeout(3),
+        idle: timeout(3),
+        half_close: timeout(3),
+        lifetime: timeout(2),
+    }
 }
 
 fn link(dice: &mut Dice, is_flood: bool) -> (Plug, Plug) {

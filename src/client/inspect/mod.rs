@@ -17,7 +17,7 @@ use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
 use crate::certificates::store::{self, StoreError};
-use crate::config::{HostPort, ResolveError};
+use crate::config::{HostPort, ResolveError, Version};
 use crate::net::tls_probe::{Identity, Prober, Setup, SetupError, Sighting};
 use faults::{Case, Trust};
 use report::Report;
@@ -38,15 +38,6 @@ pub struct Request {
     pub version: Option<Version>,
     /// How long the connection and the handshake may take together.
     pub timeout: Duration,
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// RFC 5246.
-    Tls12,
-    /// RFC 8446.
-    Tls13,
 }
 
 /// Why there is nothing to report.
