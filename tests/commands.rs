@@ -39,7 +39,7 @@ fn a_sound_configuration_is_called_sound() {
         printed(&["check", "--config", path], ""),
         format!("{path} is sound: 2 listeners\n")
     );
-    assert!(printed(&["check"], "").ends_with(" is sound: 10 listeners\n"));
+    assert!(printed(&["check"], "").ends_with(" is sound: 11 listeners\n"));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_print_prints_is_read_again_and_printed_the_same() {
 fn the_built_in_configuration_is_printed_as_it_is_read() {
     let built_in = printed(&["check", "--print"], "");
     let said = printed(&["check", "-c", "-"], &built_in);
-    assert_eq!(said, "<standard input> is sound: 10 listeners\n");
+    assert_eq!(said, "<standard input> is sound: 11 listeners\n");
 }
 
 #[test]
