@@ -7,7 +7,8 @@
 //!
 //! | what it is | remote end | gate | local end |
 //! |---|---|---|---|
-//! | a server connection | an accepted [socket](net::socket) | asks | a [service](proto::service) |
+//! | a server connection | an accepted [socket](net::socket), or [TLS](net::tls) over it | asks | a [service](proto::service) |
+//! | a relayed connection | the same | asks | a [connection onward](net::forward) |
 //! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
 //!
 //! # The layers
