@@ -212,7 +212,7 @@ impl<S: Source> Reactor<S> {
     /// Sleeps until readiness or the next deadline, and hands the events out. Answers the time.
     fn wait(&mut self) -> io::Result<Instant> {
         let before = Instant::now();
-        let timeout = if self.due.is_empty() {
+        let timeout = if self.due.is_empty() && self.spawned.is_empty() {
             self.wheel.next_due().map(|at| at.saturating_duration_since(before))
         } else {
             Some(std::time::Duration::ZERO)
