@@ -139,6 +139,16 @@ impl Socket {
         Ok(moved(transfer))
     }
 
+    /// Asks for the error of a connection that failed when there was nothing more to read from it
+    /// and nothing to write yet, so that neither would tell.
+    fn hear_of_failure(&self) -> io::Result<()> {
+        if self.readiness.contains(Readiness::FAILED) {
+            let error = self.stream.take_error()?;
+            return Err(error.unwrap_or(io::ErrorKind::ConnectionReset.into()));
+        }
+        Ok(())
+    }
+
     /// Passes the end of the stream on. Where the other direction is over too, closing the
     /// socket, which is what comes next, says the same and costs one system call less.
     fn pass_end_on(&mut self, to: &mut Pipe, from: &Pipe, turn: &mut Turn<'_>) -> io::Result<()> {
@@ -162,6 +172,9 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
+        if to.is_empty() && !to.is_finished() && !from.is_open() {
+            self.hear_of_failure()?;
+        }
         if !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
             moved += self.flush(to, turn)?;
         }
