@@ -40,7 +40,8 @@ pub const TURN_BUDGET: usize = 256 * 1024;
 /// How long a closing session may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a session may stay in a condition; `None` is for ever.
+/// How long a session may stay in a condition; `None` is for ever. Where `auth` or `half_close` is
+/// turned off, `idle` holds in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the beginning until the gate is passed. Absolute: bytes do not extend it.
@@ -354,12 +355,17 @@ impl<R: End, L: End> Session<R, L> {
         let after = |since: Instant, limit: Option<Duration>, deadline| {
             limit.and_then(|limit| Some((since.checked_add(limit)?, deadline)))
         };
+        let is_half_closed = !self.inward.is_open() || !self.outward.is_open();
         let condition = match self.state {
-            State::AuthPending(_) => after(self.opened, timeouts.auth, Deadline::Auth),
-            State::Established if self.inward.is_open() && self.outward.is_open() => {
+            State::AuthPending(_) if timeouts.auth.is_some() => {
+                after(self.opened, timeouts.auth, Deadline::Auth)
+            }
+            State::Established if is_half_closed && timeouts.half_close.is_some() => {
+                after(self.touched, timeouts.half_close, Deadline::HalfClose)
+            }
+            State::AuthPending(_) | State::Established => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
-            State::Established => after(self.touched, timeouts.half_close, Deadline::HalfClose),
             State::Closing(_) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
