@@ -401,6 +401,23 @@ fn datagrams_by_hand_go_line_by_line() {
 }
 
 #[test]
+fn the_end_key_ends_a_conversation_in_datagrams_too() {
+    let daemon = Daemon::start(&listener_at("udp://127.0.0.1:0", "udp", "upper", ""));
+    let command = connect(&daemon.address("udp"), &[]);
+    for (play, shown) in [
+        (vec![">>: ", r"\x04"], ">>: "),
+        (vec![">>: ", r"one\n", "ONE\n>>: ", r"\x04"], ">>: ONE\n>>: "),
+    ] {
+        let Some(output) = at_terminal(&command, &play) else { return };
+        assert!(text(&output.stdout).starts_with(shown), "{}", text(&output.stdout));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    }
+    let output = at_terminal(&command, &[">>: ", r"last\n\x04"]).expect("as before");
+    assert!(text(&output.stdout).contains("LAST"), "{}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
 fn connecting_gives_up_in_time() {
     // A listener whose backlog is full does not answer, and connecting to it waits.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)

@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -291,6 +292,27 @@ fn a_reset_is_survived_in_every_state() {
     daemon.wait_for_line("state=AuthPending");
     daemon.wait_for_lines("state=Established", 3 * 30);
     daemon.wait_for_lines("state=Closing", 30);
+}
+
+/// After its end nothing more is read from a peer, and to one that is not answered nothing is
+/// written: neither would tell that it has gone.
+#[test]
+fn a_reset_after_the_end_is_passed_on() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = target.local_addr().expect("bound");
+    let more = format!("to = 'tcp://{address}'\n[listener.timeouts]\nhalf_close = '0s'");
+    let daemon = Daemon::start(&listener("relay", "forward", &more));
+    let mut wire = daemon.connect("relay");
+    wire.write_all(b"question").expect("sent");
+    wire.shutdown(std::net::Shutdown::Write).expect("ended");
+    let (stream, _) = target.accept().expect("called");
+    let mut far = Socket::from(stream);
+    far.set_read_timeout(Some(PATIENCE)).expect("an option");
+    assert_eq!(rest(&mut far), b"question");
+    reset(wire);
+    daemon.wait_for_line("reason=\"the connection failed: broken pipe\"");
+    let error = far.write_all(b"answer").and_then(|()| far.write_all(b"answer"));
+    assert!(error.is_err(), "the target hears of it too");
 }
 
 fn at_once(daemon: &Daemon) -> Socket {

@@ -48,6 +48,21 @@ fn exchange(wire: &mut Socket, question: &[u8]) -> Vec<u8> {
     })
 }
 
+/// A read ends where urgent data begins. All of this is there before the daemon looks, so nothing
+/// but its own memory makes it read on.
+#[test]
+fn urgent_data_keeps_its_place_and_holds_nothing_up() {
+    let daemon = Daemon::start(&listener("upper", "upper", ""));
+    let mut wire = daemon.connect("upper");
+    assert_eq!(ask(&mut wire, b"hello"), b"HELLO");
+    daemon.signal("STOP");
+    wire.write_all(b"before").expect("sent");
+    assert_eq!(wire.send_out_of_band(b"!").expect("sent"), 1);
+    wire.write_all(b"behind").expect("sent");
+    daemon.signal("CONT");
+    assert_eq!(receive(&mut wire, 13), b"BEFORE!BEHIND");
+}
+
 #[test]
 fn upper_answers_every_byte() {
     let question = noise(300_000, 1);

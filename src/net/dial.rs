@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mio::net::{TcpStream, UnixStream};
+use socket2::SockRef;
 
 use super::reactor::{Context, Source};
-use super::socket::Stream;
+use super::socket::{self, Stream};
 use crate::proto::end::Side;
 
 /// One place to connect to.
@@ -42,7 +43,7 @@ pub fn begin<S: Source>(
     let mut stream = match target {
         Target::Tcp(address) => {
             let stream = TcpStream::connect(*address)?;
-            stream.set_nodelay(true)?;
+            socket::prepare_tcp(&SockRef::from(&stream))?;
             Stream::Tcp(stream)
         }
         Target::Unix(path) => Stream::Unix(UnixStream::connect(path)?),

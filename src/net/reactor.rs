@@ -90,7 +90,8 @@ impl<S: Source> Context<'_, S> {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register_duplex(&self, handle: &mut impl event::Source, side: Side) -> io::Result<()> {
-        self.register(handle, side, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.register(handle, side, interest)
     }
 
     /// Lets `source` enter the slab when the sources that are due have run.
@@ -212,7 +213,7 @@ impl<S: Source> Reactor<S> {
     /// Sleeps until readiness or the next deadline, and hands the events out. Answers the time.
     fn wait(&mut self) -> io::Result<Instant> {
         let before = Instant::now();
-        let timeout = if self.due.is_empty() {
+        let timeout = if self.due.is_empty() && self.spawned.is_empty() {
             self.wheel.next_due().map(|at| at.saturating_duration_since(before))
         } else {
             Some(std::time::Duration::ZERO)
@@ -363,6 +364,9 @@ fn readiness(event: &event::Event) -> Readiness {
     }
     if failed {
         readiness = readiness.with(Readiness::FAILED);
+    }
+    if event.is_priority() {
+        readiness = readiness.with(Readiness::URGENT);
     }
     readiness
 }

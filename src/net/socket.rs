@@ -3,9 +3,10 @@
 //!
 //! The kernel reports a *change*, once. So an event sets a bit, and the bit stays set until the
 //! kernel has said that there is no more: by `WouldBlock`, or by a short read or write, which on a
-//! stream means the same (epoll(7)) and saves the second system call. The end of the stream is the
-//! exception: it may lie right behind a short read, and no further event will tell; where the
-//! event said so, reading goes on until it is reached.
+//! stream means the same (epoll(7)) and saves the second system call. There are two exceptions. The
+//! end of the stream may lie right behind a short read, and so may more bytes where the read was cut
+//! short by urgent data (tcp(7)), and no further event will tell; where the event said so, reading
+//! goes on until the end or `WouldBlock` is reached.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -13,12 +14,30 @@ use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
-use socket2::SockRef;
+use socket2::{SockRef, Socket as RawSocket, TcpKeepalive};
 
 use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer, Watch};
 use crate::proto::pipe::Pipe;
+
+/// When the kernel probes a silent TCP peer: after two minutes, then every 30 seconds, and gives
+/// up after four probes without an answer.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(120))
+    .with_interval(Duration::from_secs(30))
+    .with_retries(4);
+
+/// Sets what every TCP connection needs: nothing is held back to make larger segments, a peer that
+/// is gone is found out, and urgent data stays where it lies in the stream (RFC 6093).
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub(super) fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_out_of_band_inline(true)
+}
 
 /// A stream socket of either family.
 #[derive(Debug)]
@@ -116,19 +135,32 @@ impl Socket {
                 Transfer::End
             }
             Ok(count) => {
-                if count < space.len() && !self.readiness.contains(Readiness::READ_CLOSED) {
+                let tells_all = !self.readiness.contains(Readiness::READ_CLOSED)
+                    && !self.readiness.contains(Readiness::URGENT);
+                if count < space.len() && tells_all {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readiness = self.readiness.without(Readiness::READABLE);
+                let passed = Readiness::READABLE.with(Readiness::URGENT);
+                self.readiness = self.readiness.without(passed);
                 Transfer::WouldBlock
             }
             Err(error) => return Err(error),
         };
         watch.detail(|| Event::Read(self.side, transfer));
         Ok(transfer)
+    }
+
+    /// Asks for the error of a connection that failed when there was nothing more to read from it
+    /// and nothing to write yet, so that neither would tell.
+    fn hear_of_failure(&self) -> io::Result<()> {
+        if self.readiness.contains(Readiness::FAILED) {
+            let error = self.stream.take_error()?;
+            return Err(error.unwrap_or(io::ErrorKind::ConnectionReset.into()));
+        }
+        Ok(())
     }
 
     /// Passes the end of the stream on. Where the other direction is over too, closing the
@@ -181,6 +213,9 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
+        if to.is_empty() && !to.is_finished() && !from.is_open() {
+            self.hear_of_failure()?;
+        }
         if !to.is_empty() && self.is_writable() {
             moved += self.flush(to, turn)?;
         }

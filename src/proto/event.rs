@@ -52,6 +52,9 @@ impl Readiness {
     /// The connection has failed, and its error waits to be asked for.
     pub const FAILED: Self = Self(8);
 
+    /// Urgent data lies in the stream: one read ends where it begins, though more may follow.
+    pub const URGENT: Self = Self(16);
+
     /// No readiness at all.
     pub const NONE: Self = Self(0);
 
@@ -81,6 +84,7 @@ impl fmt::Display for Readiness {
             (Self::WRITABLE, "writable"),
             (Self::READ_CLOSED, "read-closed"),
             (Self::FAILED, "failed"),
+            (Self::URGENT, "urgent"),
         ];
         let mut separator = "";
         for (bit, name) in names {

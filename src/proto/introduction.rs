@@ -76,15 +76,18 @@ impl<E: End> Introduced<E> {
         let mut moved = introduction.exchange(&mut self.end, turn)?;
         moved += introduction.speak()?;
         if introduction.lines.is_empty() && introduction.outgoing.is_empty() {
-            // What the other side said right after its answer belongs to the peer.
-            let early = introduction.incoming.bytes();
-            let passed = from.append(turn.pool, early);
-            assert_eq!(passed, early.len(), "a pipe that nobody has used has room for a head");
-            if !introduction.incoming.is_open() {
-                from.end();
+            // What the other side said right after its answer belongs to the peer. It may be more
+            // than the peer's pipe has room for, and the rest waits here then.
+            let passed = from.append(turn.pool, introduction.incoming.bytes());
+            introduction.incoming.consume(&mut introduction.pool, passed);
+            moved += passed;
+            if introduction.incoming.is_empty() {
+                if !introduction.incoming.is_open() {
+                    from.end();
+                }
+                self.introduction = None;
+                moved += 1;
             }
-            self.introduction = None;
-            moved += 1;
         }
         Ok(Progress::Moved(moved))
     }
@@ -231,13 +234,22 @@ mod tests {
         let mut pool = Pool::new(16 * 1024, 2);
         let (mut to, mut from) = (Pipe::new(), Pipe::new());
         to.append(&mut pool, peer_says);
-        loop {
-            let mut nobody = Nobody;
-            let watch = Watch::new(&mut nobody, 0, Subject::LOOP);
-            let mut turn = Turn { now: Instant::now(), pool: &mut pool, clock: &Nobody, watch };
-            if introduced.exchange(&mut to, &mut from, &mut turn)? == Progress::Moved(0) {
-                return Ok(from.bytes().to_vec());
-            }
+        while exchange(introduced, &mut to, &mut from, &mut pool)? > 0 {}
+        Ok(from.bytes().to_vec())
+    }
+
+    fn exchange(
+        introduced: &mut Introduced<Far>,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        pool: &mut Pool,
+    ) -> io::Result<usize> {
+        let mut nobody = Nobody;
+        let watch = Watch::new(&mut nobody, 0, Subject::LOOP);
+        let mut turn = Turn { now: Instant::now(), pool, clock: &Nobody, watch };
+        match introduced.exchange(to, from, &mut turn)? {
+            Progress::Moved(count) => Ok(count),
+            Progress::Done => panic!("the far side never says that it is done"),
         }
     }
 
@@ -267,6 +279,21 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn more_early_bytes_than_the_peer_has_room_for_wait() {
+        let early: Vec<u8> = (0..=255).collect();
+        let sends = vec![[&[7; CHALLENGE_LEN], http_connect::ESTABLISHED, &early].concat()];
+        let mut introduced = Introduced::new(Far { sends, ..Far::default() }, lines());
+        let mut pool = Pool::new(16, 2);
+        let (mut to, mut from, mut came) = (Pipe::new(), Pipe::new(), Vec::new());
+        while exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error") > 0 {
+            came.extend_from_slice(from.bytes());
+            from.discard(&mut pool);
+        }
+        assert_eq!(came, early);
+        assert!(!introduced.is_introducing());
     }
 
     #[test]

@@ -46,7 +46,8 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 /// How long a peer that broke the rules has to hear that it did, and to go.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a session may stay in a condition; `None` is for ever.
+/// How long a session may stay in a condition; `None` is for ever. Where `tls`, `auth` or
+/// `half_close` is turned off, `idle` holds in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the beginning until the remote end is up: the TLS handshake. Absolute: bytes do not
@@ -408,15 +409,22 @@ impl<R: End, L: End> Session<R, L> {
         let after = |since: Instant, limit: Option<Duration>, deadline| {
             limit.and_then(|limit| Some((since.checked_add(limit)?, deadline)))
         };
+        let is_half_closed = !self.inward.is_open() || !self.outward.is_open();
         let condition = match self.state {
-            State::AuthPending(Admitting::Securing(_), since) => {
+            State::AuthPending(Admitting::Securing(_), since) if timeouts.tls.is_some() => {
                 after(since, timeouts.tls, Deadline::Tls)
             }
-            State::AuthPending(_, since) => after(since, timeouts.auth, Deadline::Auth),
-            State::Established if self.inward.is_open() && self.outward.is_open() => {
+            State::AuthPending(Admitting::Guard { .. } | Admitting::Guest { .. }, since)
+                if timeouts.auth.is_some() =>
+            {
+                after(since, timeouts.auth, Deadline::Auth)
+            }
+            State::Established if is_half_closed && timeouts.half_close.is_some() => {
+                after(self.touched, timeouts.half_close, Deadline::HalfClose)
+            }
+            State::AuthPending(..) | State::Established => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
-            State::Established => after(self.touched, timeouts.half_close, Deadline::HalfClose),
             State::Closing(CloseReason::Handshake | CloseReason::Broken) => {
                 after(self.touched, Some(LAST_WORD_LIMIT), Deadline::Closing)
             }

@@ -234,11 +234,15 @@ impl Subject {
         let is_half_closed = remote_has_ended || !probe.is_open;
         let moved_at = probe.moved_at.max(remote_moved_at).unwrap_or(*BEGINNING);
         let (since, limit, deadline) = match (state, probe.done_at) {
-            (StateName::AuthPending, _) => (*BEGINNING, timeouts.auth, Deadline::Auth),
-            (StateName::Established, _) if is_half_closed => {
+            (StateName::AuthPending, _) if timeouts.auth.is_some() => {
+                (*BEGINNING, timeouts.auth, Deadline::Auth)
+            }
+            (StateName::Established, _) if is_half_closed && timeouts.half_close.is_some() => {
                 (moved_at, timeouts.half_close, Deadline::HalfClose)
             }
-            (StateName::Established, _) => (moved_at, timeouts.idle, Deadline::Idle),
+            (StateName::AuthPending | StateName::Established, _) => {
+                (moved_at, timeouts.idle, Deadline::Idle)
+            }
             (StateName::Closing, done_at) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 (done_at.expect("the service was done"), Some(limit), Deadline::Closing)

@@ -354,6 +354,20 @@ mod a_deadline {
     }
 
     #[test]
+    fn that_is_turned_off_leaves_that_of_idleness() {
+        let timeouts = Timeouts { idle: Some(600 * SECOND), ..Timeouts::NONE };
+        let keyring = Rc::new(Keyring::new(Digest::Md5, []));
+        let mut at_gate = Scene::new(Admission::Guard(keyring, CHALLENGE), timeouts);
+        at_gate.run();
+        assert_eq!(at_gate.deadline(), Some(600 * SECOND));
+        let mut half_closed = Scene::new(Admission::Open, timeouts);
+        half_closed.remote().end();
+        half_closed.run();
+        half_closed.pass(600 * SECOND);
+        assert_eq!(half_closed.run(), Step::Close(CloseReason::Deadline(Deadline::Idle)));
+    }
+
+    #[test]
     fn of_a_half_closed_session_is_its_own() {
         type Role = fn(&mut Scene) -> &mut Actor;
         let roles: [(Role, Role); 2] =
