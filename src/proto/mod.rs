@@ -1,4 +1,5 @@
 //! The pure core: bytes, time and nonces go in as arguments, bytes and decisions come out.
+//! Addresses are those of `core::net`: numbers, without the sockets that `std::net` has.
 
 pub mod buffer;
 pub mod end;
@@ -6,5 +7,6 @@ pub mod event;
 pub mod gate;
 pub mod pipe;
 pub mod reason;
+pub mod resolver;
 pub mod service;
 pub mod session;
