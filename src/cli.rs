@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use turnstile::config::Address;
 use turnstile::config::units::parse_duration;
 use turnstile::proto::gate::Digest;
+use turnstile::proto::http_connect::Authority;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Talk to a server: by hand on a terminal, or from a pipe
     Connect(Connect),
+    /// Carry a local port's connections to a target, through an exit
+    Forward(Forward),
     /// Print a fresh random secret: 32 bytes as 64 hexadecimal digits
     Secret,
     /// Print a completion script for a shell
@@ -76,6 +79,26 @@ pub(crate) struct Connect {
     pub(crate) timeout: Duration,
 }
 
+/// `turnstile forward`.
+#[derive(Debug, Args)]
+pub(crate) struct Forward {
+    /// Where to listen: host:port or unix:///path; port 0 lets the system choose one. The
+    /// port is printed, alone, on standard output
+    #[arg(value_parser = parse_stream)]
+    pub(crate) local: Address,
+    /// What the exit is asked to connect to: host:port, as the exit knows it
+    pub(crate) target: Authority,
+    /// The exit: a turnstile whose listener offers `service = "connect"`
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_stream)]
+    pub(crate) via: Address,
+    /// How to get in
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
+    /// How long to try to reach the exit
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
 /// How a client passes the gate.
 #[derive(Debug, Args)]
 pub(crate) struct Credentials {
@@ -96,6 +119,15 @@ pub(crate) enum Auth {
     None,
     /// There is one, with this digest.
     Hmac(Digest),
+}
+
+/// An address that can be listened on and connected to for streams.
+fn parse_stream(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
+        Ok(_) => Err("expected host:port or unix:///path".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn parse_auth(text: &str) -> Result<Auth, String> {

@@ -11,12 +11,12 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use cli::{Auth, Check, Cli, Command, Configuration, Connect};
+use cli::{Auth, Check, Cli, Command, Configuration, Connect, Credentials, Forward};
 use turnstile::client::connect::{self, Request};
 use turnstile::client::credentials;
-use turnstile::config::{self, ConfigError, Source};
-use turnstile::daemon;
-use turnstile::proto::gate::Digest;
+use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream};
+use turnstile::daemon::{self, Daemon};
+use turnstile::proto::gate::{Digest, Secret};
 
 /// A configuration that cannot be used: `EX_CONFIG` of sysexits(3).
 const EX_CONFIG: u8 = 78;
@@ -41,6 +41,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(configuration) => serve(configuration),
         Command::Check(check) => print(&self::check(check)?),
         Command::Connect(connect) => self::connect(connect),
+        Command::Forward(forward) => self::forward(forward),
         Command::Secret => print(&secret()?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -57,10 +58,27 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
     let plan = config::load(&Source::from_option(configuration.config))?;
-    let log = daemon::log::start();
-    let outcome = daemon::serve(&plan, &log);
+    let log = daemon::log::start("info");
+    let outcome = Daemon::open(&plan).and_then(|daemon| daemon.run(&log));
     log.finish();
     Ok(outcome?)
+}
+
+fn forward(forward: Forward) -> anyhow::Result<()> {
+    let Forward { local, target, via, credentials, timeout } = forward;
+    let upstream = Upstream { gate: gate(&credentials)?, target: Some(target) };
+    let connect = Some(timeout);
+    let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
+    let log = daemon::log::start("warn");
+    let outcome = Daemon::open(&plan).map_err(anyhow::Error::from).and_then(|daemon| {
+        for address in daemon.bound() {
+            let port = address.rsplit(':').next().filter(|_| address.starts_with("tcp://"));
+            print(format!("{}\n", port.unwrap_or(address)).as_bytes())?;
+        }
+        Ok(daemon.run(&log)?)
+    });
+    log.finish();
+    outcome
 }
 
 fn check(check: Check) -> anyhow::Result<Vec<u8>> {
@@ -77,8 +95,21 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
 
 fn connect(connect: Connect) -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let secret = credentials::secret(connect.credentials.secret_file.as_deref())?;
-    let gate = match (connect.credentials.auth, secret) {
+    let gate = match (&connect.address, connect.credentials.auth) {
+        // The environment may hold a secret for other calls.
+        (Address::Udp(_), None) => None,
+        (Address::Udp(_), Some(Auth::Hmac(digest))) => {
+            anyhow::bail!("--auth {digest} is for streams: datagrams have no gate; leave it out")
+        }
+        _ => gate(&connect.credentials)?,
+    };
+    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+}
+
+/// What answers the challenge of a gate, where there is one.
+fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
+    let secret = credentials::secret(credentials.secret_file.as_deref())?;
+    Ok(match (credentials.auth, secret) {
         (Some(Auth::None), _) | (None, None) => None,
         (Some(Auth::Hmac(digest)), Some(secret)) => Some((secret, digest)),
         (None, Some(secret)) => Some((secret, Digest::Md5)),
@@ -86,8 +117,7 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
             "--auth {digest} needs a secret: set {} or give --secret-file",
             credentials::VARIABLE
         ),
-    };
-    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+    })
 }
 
 /// 256 bits, in characters that every file and shell can hold.

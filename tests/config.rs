@@ -167,8 +167,8 @@ fn wrong_listeners_are_pointed_at() {
         ("'a'", "'tls://h:80'", "'upper'", "3:11 `address`: `tls://h:80` cannot be listened on"),
         ("'a'", "'localhost:80'", "'uper'", "4:11 `service`: unknown service `uper`"),
         ("'a'", "'localhost:80'", "'proxy'", "4:11 `service`: unknown service `proxy`"),
-        ("'a'", "'localhost:80'", "'reply'", "4:11 `reply` has no `text` to reply with"),
-        ("'a'", "'localhost:80'", "'forward'", "4:11 `forward` has nowhere to forward `to`"),
+        ("'a'", "'localhost:80'", "'reply'", "4:11 this service needs `text`"),
+        ("'a'", "'localhost:80'", "'forward'", "4:11 this service needs `to`"),
         (
             "'a'",
             "'udp://localhost:80'",

@@ -72,6 +72,11 @@ pub enum ConnectError {
     /// The connection was lost in the middle.
     #[error("the connection to {0} was lost: {1}")]
     Lost(Address, io::Error),
+    /// What was typed or piped does not fit into one datagram.
+    #[error(
+        "the input for {0} is longer than the longest datagram, 65,507 bytes; send less at a time"
+    )]
+    TooLong(Address),
     /// Standard input or output failed.
     #[error("the terminal failed: {0}")]
     Terminal(io::Error),
@@ -137,7 +142,14 @@ struct Call {
 
 enum Stage {
     /// Trying one address after the other.
-    Dialing { places: VecDeque<Place>, stream: Option<Stream>, until: Instant },
+    Dialing {
+        places: VecDeque<Place>,
+        stream: Option<Stream>,
+        /// What events said of the stream, kept for its socket: a server that speaks first may
+        /// have spoken in the event that tells of the connection, and the kernel says it once.
+        readiness: Readiness,
+        until: Instant,
+    },
     /// Joined to the terminal.
     Talking(Box<Session<Remote, Terminal>>),
 }
@@ -151,7 +163,8 @@ enum Remote {
 impl Call {
     fn new(request: Request, places: VecDeque<Place>) -> Self {
         let until = Instant::now() + request.timeout;
-        Self { request, stage: Stage::Dialing { places, stream: None, until } }
+        let readiness = Readiness::NONE;
+        Self { request, stage: Stage::Dialing { places, stream: None, readiness, until } }
     }
 
     /// Ends the program with what it came to.
@@ -162,7 +175,9 @@ impl Call {
 
     /// Begins with the next address, or gives up with what was wrong with the last.
     fn dial(&mut self, context: &mut Context<'_, Self>, mut reason: io::Error) -> Next {
-        let Stage::Dialing { places, stream, .. } = &mut self.stage else { return Next::Wait };
+        let Stage::Dialing { places, stream, readiness, .. } = &mut self.stage else {
+            return Next::Wait;
+        };
         while let Some(place) = places.pop_front() {
             let begun = match place {
                 Place::Datagrams(peer) => match UdpPeer::connect(peer, datagram_framing()) {
@@ -174,6 +189,7 @@ impl Call {
             match begun {
                 Ok(begun) => {
                     *stream = Some(begun);
+                    *readiness = Readiness::NONE;
                     return Next::Wait;
                 }
                 Err(error) => reason = error,
@@ -185,7 +201,9 @@ impl Call {
 
     /// Looks whether the connection is there.
     fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        let Stage::Dialing { stream, until, .. } = &mut self.stage else { return Next::Wait };
+        let Stage::Dialing { stream, readiness, until, .. } = &mut self.stage else {
+            return Next::Wait;
+        };
         if context.now >= *until {
             let what = "no connection";
             let advice = "; is the address right, and no firewall between?";
@@ -193,7 +211,11 @@ impl Call {
         }
         let Some(dialed) = stream.take() else { return Next::Wait };
         match dial::outcome(&dialed) {
-            Ok(true) => self.talk(Remote::Stream(Socket::new(dialed, Side::Remote)), context),
+            Ok(true) => {
+                let mut socket = Socket::new(dialed, Side::Remote);
+                socket.handle_readiness(*readiness);
+                self.talk(Remote::Stream(socket), context)
+            }
             Ok(false) => {
                 *stream = Some(dialed);
                 Next::Wait
@@ -280,6 +302,9 @@ impl Call {
                 Err(ConnectError::GateRefused(address()))
             }
             CloseReason::NoChallenge => Err(ConnectError::NoChallenge(address())),
+            CloseReason::Failed(Side::Remote, io::ErrorKind::FileTooLarge) => {
+                Err(ConnectError::TooLong(address()))
+            }
             CloseReason::Failed(Side::Remote, kind) => {
                 Err(ConnectError::Lost(address(), kind.into()))
             }
@@ -307,11 +332,16 @@ impl Source for Call {
     }
 
     fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
-        if let (Stage::Talking(session), Side::Remote) = (&mut self.stage, side) {
-            match session.remote() {
+        match (&mut self.stage, side) {
+            (Stage::Dialing { readiness: known, .. }, Side::Remote) => {
+                *known = known.with(readiness);
+            }
+            (Stage::Talking(session), Side::Remote) => match session.remote() {
                 Remote::Stream(socket) => socket.handle_readiness(readiness),
                 Remote::Datagrams(peer) => peer.handle_readiness(readiness),
-            }
+            },
+            // The terminal asks poll(2) itself.
+            (_, Side::Local) => {}
         }
     }
 

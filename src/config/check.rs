@@ -9,14 +9,12 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::proto::gate::Secret;
-use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{
-    DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Service, Timeouts, service_name,
-};
+use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Service, Timeouts};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
+use super::services;
 use super::table::Table;
 use super::values;
 
@@ -25,9 +23,6 @@ pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
 
 /// The most connections that may be asked for.
 const MAX_CONNECTIONS: usize = 1_000_000;
-
-/// How long a target of `forward` is tried where nothing is said.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks the whole of a configuration. Relative paths are relative to `folder`.
 pub(super) fn plan(
@@ -82,7 +77,7 @@ fn listener(
     let place = address.as_ref().map(Spanned::get_ref);
     let gate = gate(&mut table, address.as_ref(), secrets, faults);
     let (timeouts, connect) = timeouts(&mut table, place, faults);
-    let service = service(&mut table, connect, faults);
+    let service = services::read(&mut table, connect, secrets, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
@@ -145,61 +140,6 @@ impl Seen {
     }
 }
 
-/// The service with what other keys say about it; a key that another service needs is a fault.
-fn service(
-    table: &mut Table<'_>,
-    connect: Option<Spanned<Option<Duration>>>,
-    faults: &mut Faults,
-) -> Option<Service> {
-    let (text_given, to_given) = (table.has("text"), table.has("to"));
-    let text = table.take("text", values::reply_text, faults);
-    let to = table.take("to", values::targets, faults);
-    let service = table.require("service", values::service, faults)?;
-    let span = service.span();
-    let service = service.into_inner();
-    let name = service_name(&service);
-    let is_forward = matches!(service, Service::Forward { .. });
-    let is_reply = matches!(service, Service::Own(Kind::Reply(_)));
-
-    let mut misplaced = |key: &str, span, owner: &str| {
-        let message = format!("`{name}` has no use for `{key}`");
-        let help = format!("remove it, or write service = \"{owner}\"");
-        faults.add(span, Fault::new(message, format!("only for `{owner}`"), help));
-    };
-    if let (false, Some(text)) = (is_reply, &text) {
-        misplaced("text", text.span(), "reply");
-    }
-    if let (false, Some(to)) = (is_forward, &to) {
-        misplaced("to", to.span(), "forward");
-    }
-    if let (false, Some(connect)) = (is_forward, &connect) {
-        misplaced("connect", connect.span(), "forward");
-    }
-    match (service, text, to) {
-        (Service::Own(Kind::Reply(_)), Some(text), _) => {
-            Some(Service::Own(Kind::Reply(text.into_inner().into())))
-        }
-        (Service::Forward { .. }, _, Some(to)) => Some(Service::Forward {
-            to: to.into_inner(),
-            connect: connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner),
-        }),
-        (Service::Own(Kind::Reply(_)), None, _) if !text_given => {
-            let message = "`reply` has no `text` to reply with";
-            let help = "add a line `text = \"...\"`";
-            faults.add(span, Fault::new(message, "this service", help));
-            None
-        }
-        (Service::Forward { .. }, _, None) if !to_given => {
-            let message = "`forward` has nowhere to forward `to`";
-            let help = "add a line `to = \"tcp://host:port\"`";
-            faults.add(span, Fault::new(message, "this service", help));
-            None
-        }
-        (Service::Own(Kind::Reply(_)), None, _) | (Service::Forward { .. }, _, None) => None,
-        (service, ..) => Some(service),
-    }
-}
-
 fn gate(
     table: &mut Table<'_>,
     address: Option<&Spanned<Address>>,
@@ -244,7 +184,11 @@ fn gate(
 }
 
 /// The secrets of these names.
-fn pick(names: &[Spanned<String>], secrets: &Secrets, faults: &mut Faults) -> Vec<Secret> {
+pub(super) fn pick(
+    names: &[Spanned<String>],
+    secrets: &Secrets,
+    faults: &mut Faults,
+) -> Vec<Secret> {
     for name in names.iter().filter(|name| !secrets.names.contains(name.get_ref())) {
         let help = match secrets.names.as_slice() {
             [] => "there is no [[secret]] with a name".to_owned(),

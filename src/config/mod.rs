@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 pub use self::address::{Address, AddressError, HostPort, ResolveError};
 pub use self::check::DEMONSTRATION_SECRET;
 pub use self::plan::{
-    Gate, Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, service_name,
+    Gate, Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream,
+    service_name,
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
@@ -34,6 +35,7 @@ pub mod plan;
 mod print;
 mod report;
 mod secrets;
+mod services;
 mod table;
 pub mod units;
 mod values;

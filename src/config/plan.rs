@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
+use crate::proto::http_connect::Authority;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
@@ -30,6 +31,24 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+}
+
+impl Plan {
+    /// A plan of one listener at `local`, with the defaults for everything but idleness: what a
+    /// person forwards by hand may rest as long as they like.
+    #[must_use]
+    pub fn entry(local: Address, service: Service) -> Self {
+        let listener = Listener {
+            name: "forward".to_owned(),
+            address: local,
+            service,
+            gate: None,
+            timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            amplify: false,
+            unix_mode: DEFAULT_UNIX_MODE,
+        };
+        Self { limits: Limits::default(), secrets: Vec::new(), listeners: vec![listener] }
+    }
 }
 
 /// What the process as a whole may use.
@@ -87,7 +106,29 @@ pub enum Service {
         to: Vec<Address>,
         /// How long each is tried.
         connect: Option<Duration>,
+        /// What it is told first.
+        upstream: Upstream,
     },
+}
+
+/// What an entry says to the exit that it forwards to, before it carries a byte.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// What answers the exit's challenge, where it has a gate.
+    pub gate: Option<(Secret, Digest)>,
+    /// What the exit is asked to connect to, where it is not told by its own configuration.
+    pub target: Option<Authority>,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        let gates_are_equal = match (&self.gate, &other.gate) {
+            (Some((one, by)), Some((other, with))) => by == with && same_secret(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        gates_are_equal && self.target == other.target
+    }
 }
 
 /// Who is admitted.

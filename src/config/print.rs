@@ -13,7 +13,7 @@ use crate::proto::service::Kind;
 
 use super::address::Address;
 use super::plan::{
-    Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, service_name,
+    Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream, service_name,
 };
 use super::units::{show_duration, show_mode, show_size};
 
@@ -83,7 +83,25 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     write_timeouts(out, &listener.timeouts)?;
     match &listener.service {
         Service::Own(_) => Ok(()),
-        Service::Forward { connect, .. } => writeln!(out, "connect = {}", show_timeout(*connect)),
+        Service::Forward { connect, upstream, .. } => {
+            writeln!(out, "connect = {}", show_timeout(*connect))?;
+            write_upstream(out, upstream)
+        }
+    }
+}
+
+fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
+    writeln!(out, "[listener.upstream]")?;
+    match &upstream.gate {
+        None => writeln!(out, "auth = \"none\"")?,
+        Some((secret, digest)) => {
+            writeln!(out, "auth = {}", quoted(digest.name()))?;
+            writeln!(out, "secret = {}", quoted(secret.name()))?;
+        }
+    }
+    match &upstream.target {
+        None => Ok(()),
+        Some(target) => writeln!(out, "target = {}", quoted(target.to_string())),
     }
 }
 
@@ -166,7 +184,7 @@ mod tests {
         )
     }
 
-    fn service() -> impl Strategy<Value = Service> {
+    fn service(secret: Secret) -> impl Strategy<Value = Service> {
         let own = prop_oneof![
             Just(Kind::Upper),
             Just(Kind::Once),
@@ -185,19 +203,26 @@ mod tests {
             "[a-z]{1,8}".prop_map(|name| Address::Unix(Path::new("/run").join(name))),
         ];
         let to = prop::collection::vec(target, 1..4);
-        let forward = (to, prop::option::of(duration()))
-            .prop_map(|(to, connect)| Service::Forward { to, connect });
+        let gate = prop::option::of(prop::sample::select(vec![Digest::Md5, Digest::Sha256]));
+        let target = prop::option::of("[a-z]{1,8}:[1-9][0-9]{0,3}");
+        let upstream = (gate, target).prop_map(move |(digest, target)| Upstream {
+            gate: digest.map(|digest| (secret.clone(), digest)),
+            target: target.map(|target| target.parse().expect("host:port")),
+        });
+        let forward = (to, prop::option::of(duration()), upstream)
+            .prop_map(|(to, connect, upstream)| Service::Forward { to, connect, upstream });
         prop_oneof![3 => own.prop_map(Service::Own), 1 => forward]
     }
 
     /// A listener without its place in the plan, which gives it its name and address.
     fn listener(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Listener> {
         let secrets: Vec<_> = secrets.into_iter().map(|sourced| sourced.secret).collect();
+        let known = secrets[0].clone();
         let digest = prop::sample::select(vec![Digest::Md5, Digest::Sha256]);
         let gate = (digest, prop::sample::subsequence(secrets, 1..=2))
             .prop_map(|(digest, secrets)| Gate { digest, secrets });
         let place = (0..3u8, any::<bool>(), 0..=0o777u32);
-        (place, service(), prop::option::of(gate), timeouts()).prop_map(
+        (place, service(known), prop::option::of(gate), timeouts()).prop_map(
             |((scheme, amplify, mode), service, gate, timeouts)| {
                 let at = HostPort { host: "::1".to_owned(), port: 0 };
                 let plain = Listener {

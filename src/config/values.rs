@@ -11,10 +11,11 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
+use crate::proto::http_connect::{Authority, AuthorityError};
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, service_name};
+use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, Upstream, service_name};
 use super::report::Fault;
 use super::units;
 
@@ -37,7 +38,7 @@ fn services() -> [Service; 10] {
         Service::Own(Kind::Daytime),
         Service::Own(Kind::Chargen),
         Service::Own(Kind::Reply([].into())),
-        Service::Forward { to: Vec::new(), connect: None },
+        Service::Forward { to: Vec::new(), connect: None, upstream: Upstream::default() },
     ]
 }
 
@@ -126,6 +127,14 @@ pub(super) fn targets(value: DeValue<'_>) -> Result<Vec<Address>, Fault> {
         }
         targets => targets,
     }
+}
+
+/// A host and a port that an exit is asked for.
+pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
+    let text = text(value)?;
+    text.parse().map_err(|error: AuthorityError| {
+        Fault::new(error.to_string(), "not a target", "write \"host:port\"")
+    })
 }
 
 fn target(text: Result<String, Fault>) -> Result<Address, Fault> {

@@ -13,6 +13,7 @@ use crate::net::socket::{Socket, Stream};
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
+use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
@@ -33,15 +34,17 @@ pub struct Offer {
 pub enum Service {
     /// A service of this program.
     Own(Kind),
-    /// Whoever listens at one of these.
-    Forward(Targets),
+    /// Whoever listens at one of these, told these lines first.
+    Forward(Targets, Vec<Line>),
 }
 
 impl Service {
     fn local_end(&self) -> Local {
         match self {
             Self::Own(kind) => Local::Service(kind.stream()),
-            Self::Forward(_) => Local::Forward(Box::default()),
+            Self::Forward(_, lines) => {
+                Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
+            }
         }
     }
 }
@@ -49,7 +52,7 @@ impl Service {
 /// The local end of one connection.
 enum Local {
     Service(Box<dyn End>),
-    Forward(Box<Forward>),
+    Forward(Box<Introduced<Forward>>),
 }
 
 /// One accepted connection.
@@ -96,7 +99,7 @@ impl Connection {
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match (side, self.session.local()) {
-            (Side::Local, Local::Forward(forward)) => forward.handle_readiness(readiness),
+            (Side::Local, Local::Forward(forward)) => forward.end().handle_readiness(readiness),
             _ => self.session.remote().handle_readiness(readiness),
         }
     }
@@ -124,13 +127,10 @@ impl Connection {
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
         let call = match self.session.local_ref() {
-            Local::Forward(forward) => forward.deadline(),
+            Local::Forward(forward) => forward.end_ref().deadline(),
             Local::Service(_) => None,
         };
-        match (self.session.deadline(), call) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [self.session.deadline(), call].into_iter().flatten().min()
     }
 
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
@@ -146,9 +146,11 @@ impl Connection {
             return false;
         }
         match (self.session.local(), &self.offer.service) {
-            (Local::Forward(forward), Service::Forward(targets)) if forward.is_dialing() => {
+            (Local::Forward(forward), Service::Forward(targets, _)) => {
+                let forward = forward.end();
+                let was_dialing = forward.is_dialing();
                 forward.advance(targets, context);
-                !forward.is_dialing()
+                was_dialing && !forward.is_dialing()
             }
             _ => false,
         }
@@ -175,7 +177,7 @@ impl Connection {
         };
         let Local::Forward(forward) = self.session.local() else { return };
         match side {
-            Side::Remote => forward.reset(),
+            Side::Remote => forward.end().reset(),
             Side::Local => self.session.remote().reset(),
         }
     }

@@ -16,6 +16,7 @@ use crate::net::forward::Targets;
 use crate::net::listener::Listener;
 use crate::net::udp::UdpServer;
 use crate::proto::gate::Keyring;
+use crate::proto::introduction::Line;
 use crate::proto::service::Kind;
 
 /// Why a listener could not be opened.
@@ -55,11 +56,19 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// A listener that is open.
+pub struct Opened {
+    /// The address that the system bound.
+    pub address: String,
+    /// What serves it.
+    pub source: DaemonSource,
+}
+
 /// Opens one listener of the plan, on every address that its host name has.
 ///
 /// # Errors
 /// A name that is not known, an address that cannot be bound.
-pub fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, OpenError> {
+pub fn open(listener: &plan::Listener) -> Result<Vec<Opened>, OpenError> {
     let bind_error = |address: &str, error: io::Error| OpenError::Bind {
         name: listener.name.clone(),
         address: address.to_owned(),
@@ -102,9 +111,9 @@ fn offer(listener: &plan::Listener) -> Result<Rc<Offer>, OpenError> {
 }
 
 fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
-    let (to, connect) = match &listener.service {
+    let (to, connect, upstream) = match &listener.service {
         plan::Service::Own(kind) => return Ok(Service::Own(kind.clone())),
-        plan::Service::Forward { to, connect } => (to, connect),
+        plan::Service::Forward { to, connect, upstream } => (to, connect, upstream),
     };
     let mut targets = Vec::new();
     for address in to {
@@ -115,16 +124,22 @@ fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
             }
         }
     }
-    Ok(Service::Forward(Targets::new(targets, *connect)))
+    let mut lines = Vec::new();
+    if let Some((secret, digest)) = &upstream.gate {
+        lines.push(Line::Answer(secret.clone(), *digest));
+    }
+    lines.extend(upstream.target.clone().map(Line::Ask));
+    Ok(Service::Forward(Targets::new(targets, *connect), lines))
 }
 
 fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, OpenError> {
     at.resolve().map_err(|error| OpenError::Resolve { name: listener.name.clone(), error })
 }
 
-fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> DaemonSource {
-    announce(listener, &opened.bound());
-    DaemonSource::Acceptor(Box::new(Acceptor::new(opened, Rc::clone(offer))))
+fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> Opened {
+    let address = opened.bound();
+    let acceptor = Acceptor::new(opened, Rc::clone(offer));
+    announce(listener, address, DaemonSource::Acceptor(Box::new(acceptor)))
 }
 
 fn datagrams(
@@ -132,18 +147,20 @@ fn datagrams(
     service: &Kind,
     server: UdpServer,
     address: SocketAddr,
-) -> DaemonSource {
-    announce(listener, &format!("udp://{}", server.local_address().unwrap_or(address)));
+) -> Opened {
+    let bound = format!("udp://{}", server.local_address().unwrap_or(address));
     let may_amplify = listener.amplify || address.ip().is_loopback();
     let name = listener.name.clone();
-    DaemonSource::Datagrams(Box::new(Datagrams::new(server, name, service.clone(), may_amplify)))
+    let datagrams = Datagrams::new(server, name, service.clone(), may_amplify);
+    announce(listener, bound, DaemonSource::Datagrams(Box::new(datagrams)))
 }
 
-fn announce(listener: &plan::Listener, bound: &str) {
+fn announce(listener: &plan::Listener, address: String, source: DaemonSource) -> Opened {
     log::info!(
-        "listening listener={} address={bound} service={} auth={}",
+        "listening listener={} address={address} service={} auth={}",
         listener.name,
         service_name(&listener.service),
         listener.gate.as_ref().map_or("none", |gate| gate.digest.name()),
     );
+    Opened { address, source }
 }

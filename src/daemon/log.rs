@@ -82,12 +82,12 @@ impl Observer for LogObserver {
     }
 }
 
-/// Starts logging to standard error through a queue, at the level that `RUST_LOG` says, else
-/// `info`. The caller [flushes](LogQueue::flush).
+/// Starts logging to standard error through a queue, at the level that `RUST_LOG` says, else at
+/// `default`. The caller [flushes](LogQueue::flush).
 #[must_use]
-pub fn start() -> LogQueue {
+pub fn start(default: &str) -> LogQueue {
     let queue = LogQueue::default();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
         .target(env_logger::Target::Pipe(Box::new(queue.clone())))
         .format_target(false)
         .init();

@@ -35,7 +35,7 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
-pub use start::{StartError, serve};
+pub use start::{Daemon, StartError};
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.

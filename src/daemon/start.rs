@@ -36,34 +36,59 @@ pub enum StartError {
     Loop(#[from] io::Error),
 }
 
-/// Serves `plan` until a signal stops it and its connections have ended.
-///
-/// # Errors
-/// Where a listener cannot be opened, nothing is served. After that only the failure of the event
-/// loop itself ends it early.
-pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
-    raise_descriptor_limit(plan.limits.connections as u64);
-    let host = Host {
-        clock: SystemClock::new(),
-        nonces: Nonces::new(),
-        admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
-        phase: Phase::Running,
-    };
-    let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
-    let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
-    // Before the first listener: whoever reads that it listens may send a signal at once.
-    let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
-    reactor.spawn(DaemonSource::Stop(Box::new(stop)));
-    let sources: Vec<_> = plan.listeners.iter().map(listeners::open).collect::<Result<_, _>>()?;
-    for source in sources.into_iter().flatten() {
-        reactor.spawn(source);
+/// A daemon whose listeners are open.
+pub struct Daemon {
+    reactor: Reactor<DaemonSource>,
+    bound: Vec<String>,
+}
+
+impl Daemon {
+    /// Opens every listener of `plan`.
+    ///
+    /// # Errors
+    /// Where one listener cannot be opened, none stays open.
+    pub fn open(plan: &Plan) -> Result<Self, StartError> {
+        raise_descriptor_limit(plan.limits.connections as u64);
+        let host = Host {
+            clock: SystemClock::new(),
+            nonces: Nonces::new(),
+            admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
+            phase: Phase::Running,
+        };
+        let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
+        let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
+        // Before the first listener: whoever reads that it listens may send a signal at once.
+        let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
+        reactor.spawn(DaemonSource::Stop(Box::new(stop)));
+        let mut bound = Vec::new();
+        for listener in &plan.listeners {
+            for opened in listeners::open(listener)? {
+                bound.push(opened.address);
+                reactor.spawn(opened.source);
+            }
+        }
+        Ok(Self { reactor, bound })
     }
-    while !reactor.host().is_over() {
-        log.flush();
-        reactor.turn()?;
+
+    /// The addresses that the system bound, in the order of the plan: they say which port
+    /// stands for 0.
+    #[must_use]
+    pub fn bound(&self) -> &[String] {
+        &self.bound
     }
-    log::info!("stopped {}", reactor.host().admissions.counts);
-    Ok(())
+
+    /// Serves until a signal stops it and its connections have ended.
+    ///
+    /// # Errors
+    /// Only the failure of the event loop itself ends it early.
+    pub fn run(mut self, log: &LogQueue) -> Result<(), StartError> {
+        while !self.reactor.host().is_over() {
+            log.flush();
+            self.reactor.turn()?;
+        }
+        log::info!("stopped {}", self.reactor.host().admissions.counts);
+        Ok(())
+    }
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

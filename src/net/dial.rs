@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use mio::Interest;
 use mio::net::{TcpStream, UnixStream};
 
 use super::reactor::{Context, Source};
@@ -48,7 +47,7 @@ pub fn begin<S: Source>(
         }
         Target::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
     };
-    context.register(&mut stream, side, Interest::READABLE | Interest::WRITABLE)?;
+    context.register_duplex(&mut stream, side)?;
     Ok(stream)
 }
 

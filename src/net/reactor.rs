@@ -94,6 +94,14 @@ impl<S: Source> Context<'_, S> {
         self.registry.register(handle, encode(self.key, self.generation, side), interest)
     }
 
+    /// The same for a handle that is both read and written.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register_duplex(&self, handle: &mut impl event::Source, side: Side) -> io::Result<()> {
+        self.register(handle, side, Interest::READABLE | Interest::WRITABLE)
+    }
+
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
         self.spawned.push(source);

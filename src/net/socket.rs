@@ -49,8 +49,7 @@ impl Socket {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.stream, self.side, both)
+        context.register_duplex(&mut self.stream, self.side)
     }
 
     /// Makes closing this socket a reset, so that its peer learns that the stream was cut off

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::Interest;
 use mio::net::UdpSocket;
 
 use super::reactor::{Context, Source};
@@ -50,8 +49,7 @@ impl UdpPeer {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.socket, Side::Remote, both)
+        context.register_duplex(&mut self.socket, Side::Remote)
     }
 
     /// Remembers what an event said.

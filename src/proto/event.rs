@@ -7,6 +7,7 @@
 //! for detail, so that watching costs nothing where nobody watches.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::reason::{CloseReason, Deadline, Side, StateName};
@@ -152,6 +153,8 @@ pub enum Event<'a> {
 pub struct Summary<'a> {
     /// Why it ended.
     pub reason: &'a CloseReason,
+    /// What the end that failed said.
+    pub failure: Option<&'a io::Error>,
     /// The state in which it ended.
     pub state: StateName,
     /// The name of the secret that let it in.
@@ -189,14 +192,20 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "identity={} state={} received={} sent={} seconds={:.3} reason=\"{}\"",
+            "identity={} state={} received={} sent={} seconds={:.3} reason=\"",
             self.identity.unwrap_or("-"),
             self.state,
             self.received,
             self.sent,
             self.age.as_secs_f64(),
-            self.reason
-        )
+        )?;
+        match (self.reason, self.failure) {
+            // More than the system's own word for it: an end's own explanation.
+            (CloseReason::Failed(side, _), Some(error)) if error.get_ref().is_some() => {
+                write!(f, "the {side} end failed: {error}\"")
+            }
+            (reason, _) => write!(f, "{reason}\""),
+        }
     }
 }
 
@@ -213,6 +222,11 @@ impl<'a> Watch<'a> {
     pub fn new(observer: &'a mut dyn Observer, turn: u64, subject: Subject<'a>) -> Self {
         let detail = observer.wants_detail();
         Self { observer, detail, turn, subject }
+    }
+
+    /// The same watch, lent on.
+    pub fn reborrow(&mut self) -> Watch<'_> {
+        Watch { observer: &mut *self.observer, subject: self.subject, ..*self }
     }
 
     /// Reports an event that is always wanted.

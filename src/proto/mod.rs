@@ -5,6 +5,8 @@ pub mod buffer;
 pub mod end;
 pub mod event;
 pub mod gate;
+pub mod http_connect;
+pub mod introduction;
 pub mod pipe;
 pub mod reason;
 pub mod resolver;

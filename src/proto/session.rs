@@ -23,6 +23,7 @@
 //! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,8 @@ pub struct Session<R, L> {
     state: State,
     timeouts: Rc<Timeouts>,
     identity: Option<Rc<str>>,
+    /// What an end said when it failed.
+    failure: Option<io::Error>,
     opened: Instant,
     /// The last time that anything moved; in Closing, the time at which it began.
     touched: Instant,
@@ -156,6 +159,7 @@ impl<R: End, L: End> Session<R, L> {
             state,
             timeouts,
             identity: None,
+            failure: None,
             opened: now,
             touched: now,
         }
@@ -197,6 +201,7 @@ impl<R: End, L: End> Session<R, L> {
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         turn.watch.report(&Event::Closed(&Summary {
             reason,
+            failure: self.failure.as_ref(),
             state: self.state_name(),
             identity: self.identity.as_deref(),
             received: self.inward.carried(),
@@ -249,7 +254,7 @@ impl<R: End, L: End> Session<R, L> {
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
-            Err(error) => return Err(CloseReason::Failed(Side::Remote, error.kind())),
+            Err(error) => return Err(self.fail(Side::Remote, error)),
         };
         moved += match &mut self.state {
             State::AuthPending(_) => self.admit(turn)?,
@@ -274,8 +279,14 @@ impl<R: End, L: End> Session<R, L> {
                 self.touched = turn.now;
                 Ok(1)
             }
-            Err(error) => Err(CloseReason::Failed(Side::Local, error.kind())),
+            Err(error) => Err(self.fail(Side::Local, error)),
         }
+    }
+
+    fn fail(&mut self, side: Side, error: io::Error) -> CloseReason {
+        let kind = error.kind();
+        self.failure = Some(error);
+        CloseReason::Failed(side, kind)
     }
 
     fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
@@ -387,3 +398,6 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+#[cfg(test)]
+mod tests;
