@@ -131,7 +131,7 @@ impl<'t> Table<'t> {
 
     /// A misspelt key may be a misspelt place for a secret.
     fn holds_no_secret(&self, near: &str) -> bool {
-        matches!(self.header, "[limits]" | "[[listener]]" | "[listener.timeouts]")
+        matches!(self.header, "[limits]" | "[resolver]" | "[[listener]]" | "[listener.timeouts]")
             && near != "secrets"
     }
 }

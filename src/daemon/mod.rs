@@ -26,6 +26,7 @@ pub mod throttle;
 use std::time::Instant;
 
 use crate::net::reactor::{Context, Next, Source};
+use crate::net::resolver::Queries;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
@@ -47,6 +48,8 @@ pub enum DaemonSource {
     Acceptor(Box<Acceptor>),
     /// A UDP service.
     Datagrams(Box<Datagrams>),
+    /// The sockets to the name servers.
+    Queries(Box<Queries>),
     /// The signal handler.
     Stop(Box<Stop>),
 }
@@ -59,6 +62,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.start(context),
             Self::Acceptor(acceptor) => acceptor.start(context),
             Self::Datagrams(datagrams) => datagrams.start(context),
+            Self::Queries(queries) => queries.start(context),
             Self::Stop(stop) => stop.start(context),
         }
     }
@@ -68,6 +72,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.handle_readiness(side, readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
+            Self::Queries(queries) => queries.handle_readiness(),
             Self::Stop(_) => {}
         }
     }
@@ -77,6 +82,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.run(context),
             Self::Acceptor(acceptor) => acceptor.run(context),
             Self::Datagrams(datagrams) => datagrams.run(context),
+            Self::Queries(queries) => queries.run(context),
             Self::Stop(stop) => stop.run(context),
         }
     }
@@ -86,6 +92,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
             Self::Datagrams(_) => None,
+            Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
         }
     }
