@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
+//! | [`host`] | what all sources share: clock, nonces, admissions, names, and whether to go on |
 //! | [`start`] | the order in which all of it comes up |
 //! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |

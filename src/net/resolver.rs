@@ -43,7 +43,13 @@ impl Names {
         if !servers.is_empty() {
             settings.servers = servers.to_vec();
         }
-        let resolver = Resolver::new(settings, Hosts::parse(&text("/etc/hosts")), rand::random);
+        Self::new(settings, Hosts::parse(&text("/etc/hosts")))
+    }
+
+    /// Names as these settings say, with `hosts` known from the start.
+    #[must_use]
+    pub fn new(settings: Settings, hosts: Hosts) -> Self {
+        let resolver = Resolver::new(settings, hosts, rand::random);
         Self { resolver, waiting: HashSet::new(), queries: None }
     }
 
@@ -256,5 +262,126 @@ fn tell(answer: &Answer) {
         }
         Err(failure) if answer.is_news => log::warn!("host {host} was not found: {failure}"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, UdpSocket};
+    use std::time::Duration;
+
+    use hickory_proto::op::{Message, OpCode};
+    use hickory_proto::rr::rdata::A;
+    use hickory_proto::rr::{RData, Record, RecordType};
+
+    use super::*;
+    use crate::net::reactor::Reactor;
+    use crate::proto::buffer::Pool;
+    use crate::proto::event::{Event, Observer, Readiness, Subject};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Somebody who wants to know where a name is, and the sockets.
+    enum Member {
+        Asker,
+        Queries(Queries),
+    }
+
+    struct Shared {
+        names: Names,
+        /// What the asker was told, each time that it asked.
+        told: Vec<Lookup>,
+    }
+
+    impl AsMut<Names> for Shared {
+        fn as_mut(&mut self) -> &mut Names {
+            &mut self.names
+        }
+    }
+
+    impl Source for Member {
+        type Host = Shared;
+
+        fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
+            match self {
+                Self::Asker => self.run(context),
+                Self::Queries(queries) => queries.start(context),
+            }
+        }
+
+        fn handle_readiness(&mut self, _: Side, _: Readiness) {
+            if let Self::Queries(queries) = self {
+                queries.handle_readiness();
+            }
+        }
+
+        fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
+            match self {
+                Self::Asker => {
+                    let found = look_up("db.test", context);
+                    context.host.told.push(found);
+                    Next::Wait
+                }
+                Self::Queries(queries) => queries.run(context),
+            }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            match self {
+                Self::Asker => None,
+                Self::Queries(queries) => queries.deadline(),
+            }
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn wants_detail(&self) -> bool {
+            false
+        }
+
+        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
+    }
+
+    /// Receives one question and answers it; where it asks for.
+    fn serve(server: &UdpSocket, address: IpAddr) -> SocketAddr {
+        let mut bytes = [0; 512];
+        let (len, from) = server.recv_from(&mut bytes).expect("a question");
+        let question = Message::from_vec(&bytes[..len]).expect("a message");
+        let query = question.queries[0].clone();
+        let mut answer = Message::response(question.metadata.id, OpCode::Query);
+        if let (IpAddr::V4(address), RecordType::A) = (address, query.query_type) {
+            answer.add_answer(Record::from_rdata(query.name.clone(), 60, RData::A(A(address))));
+        }
+        answer.add_query(query);
+        server.send_to(&answer.to_vec().expect("it fits"), from).expect("sent");
+        from
+    }
+
+    #[test]
+    fn who_asks_for_an_unknown_name_is_woken_when_it_is_known() {
+        let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let servers = vec![server.local_addr().expect("bound")];
+        let settings = Settings { servers, ..Settings::default() };
+        let shared = Shared { names: Names::new(settings, Hosts::default()), told: Vec::new() };
+        let mut reactor =
+            Reactor::new(Pool::new(4096, 1), Box::new(Nobody), shared).expect("a reactor");
+        reactor.spawn(Member::Queries(Queries::default()));
+        reactor.spawn(Member::Asker);
+        assert_eq!(reactor.host().told, [Lookup::Pending]);
+
+        reactor.turn().expect("the sockets' turn");
+        let address = IpAddr::from([192, 0, 2, 7]);
+        let ports = [serve(&server, address), serve(&server, address)];
+        assert_eq!(ports[0], ports[1], "both questions of a burst come from one port");
+        let begun = Instant::now();
+        while reactor.host().told.len() < 2 {
+            reactor.turn().expect("a turn");
+            assert!(begun.elapsed() < PATIENCE, "nobody was woken");
+        }
+        assert_eq!(reactor.host().told[1], Lookup::Known([address].into()));
+        assert!(reactor.host().names.waiting.is_empty());
     }
 }
