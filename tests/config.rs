@@ -78,7 +78,7 @@ fn the_built_in_configuration_is_sound_and_complete() {
 fn the_figures_of_the_built_in_configuration_are_the_defaults() {
     let built_in = plan(BUILT_IN);
     let bare = plan(UPPER);
-    assert_eq!(built_in.limits, bare.limits);
+    assert_eq!((built_in.limits, built_in.resolver), (bare.limits.clone(), bare.resolver.clone()));
     assert_eq!(built_in.listeners[0].timeouts, bare.listeners[0].timeouts);
     assert_eq!(bare.limits.connections, 10_000);
     assert_eq!(bare.limits.buffer, 65_536);
@@ -96,6 +96,7 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
 fn every_key_reaches_the_plan() {
     let plan = plan(
         "[limits]\nconnections = 5\nconnections_per_ip = 2\ndrain = '0s'\nbuffer = 4096\n\
+         [resolver]\nservers = ['192.0.2.53', '::1', '[::1]:5353']\n\
          [[secret]]\nname = 'one'\nvalue = '1'\n[[secret]]\nname = 'two'\nvalue = '2'\n\
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
          auth = 'hmac-sha256'\nunix_mode = '0660'\n\
@@ -106,6 +107,8 @@ fn every_key_reaches_the_plan() {
     );
     assert_eq!((plan.limits.connections, plan.limits.connections_per_ip), (5, 2));
     assert_eq!((plan.limits.drain, plan.limits.buffer), (Duration::ZERO, 4096));
+    let servers: Vec<_> = plan.resolver.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[::1]:53", "[::1]:5353"]);
     let [a, b, c] = plan.listeners.as_slice() else { panic!("three listeners") };
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
@@ -139,6 +142,19 @@ fn wrong_values_are_pointed_at() {
     ];
     for (line, expected) in cases {
         assert_eq!(problems(&format!("[limits]\n{line}\n{UPPER}")), [expected]);
+    }
+
+    let cases = [
+        ("servers = '192.0.2.1'", "2:11 `servers`: expected a list, found a string"),
+        ("servers = [53]", "2:11 `servers`: expected a string, found a whole number"),
+        ("servers = ['ns.example']", "2:11 `servers`: `ns.example` is not the address of a name"),
+        ("servers = ['192.0.2.1:0']", "2:11 `servers`: `192.0.2.1:0` is not the address of a name"),
+        ("servers = ['::1', '::2', '::3', '::4']", "2:11 `servers`: 4 name servers are too many"),
+        ("server = []", "2:1 unknown key `server` in [resolver]"),
+    ];
+    for (line, expected) in cases {
+        let found = problems(&format!("[resolver]\n{line}\n{UPPER}"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{line}: {found:?}");
     }
 
     let cases = [

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use crate::proto::gate::Secret;
 
 use super::address::Address;
-use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Service, Timeouts};
+use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Resolver, Service, Timeouts};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
 use super::services;
@@ -33,6 +33,7 @@ pub(super) fn plan(
 ) -> Option<Plan> {
     let mut document = Table::new("the file", document);
     let limits = limits(&mut document, faults);
+    let resolver = resolver(&mut document, faults);
     let secrets = secrets::read(&mut document, folder, faults);
     if document.lacks("listener") {
         let help = "add a [[listener]] with a name, an address and a service";
@@ -45,7 +46,7 @@ pub(super) fn plan(
         listeners.extend(listener(table, &place, &mut seen, faults));
     }
     document.finish(faults);
-    faults.are_none().then_some(Plan { limits, secrets: secrets.fetched, listeners })
+    faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
 }
 
 fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
@@ -59,6 +60,14 @@ fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
     set(&mut limits.buffer, table.take("buffer", values::buffer, faults));
     table.finish(faults);
     limits
+}
+
+fn resolver(document: &mut Table<'_>, faults: &mut Faults) -> Resolver {
+    let mut resolver = Resolver::default();
+    let Some(mut table) = document.table("resolver", "[resolver]", faults) else { return resolver };
+    set(&mut resolver.servers, table.take("servers", values::name_servers, faults));
+    table.finish(faults);
+    resolver
 }
 
 /// What a listener is read with, but does not change.

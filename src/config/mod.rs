@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 pub use self::address::{Address, AddressError, HostPort, ResolveError};
 pub use self::check::DEMONSTRATION_SECRET;
 pub use self::plan::{
-    Gate, Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream,
-    service_name,
+    Gate, Limits, Listener, Plan, Resolver, SecretOrigin, Service, SourcedSecret, Timeouts,
+    Upstream, service_name,
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};

@@ -3,6 +3,7 @@
 //! A plan holds values only. It reads no file and opens no socket; whatever is in it has passed
 //! every check, so that nothing that takes a plan needs to check it again.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 pub struct Plan {
     /// What the process as a whole may use.
     pub limits: Limits,
+    /// How host names are looked up.
+    pub resolver: Resolver,
     /// Every secret, in the order of the file, with where it came from.
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
@@ -49,7 +52,12 @@ impl Plan {
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
         };
-        Self { limits: Limits::default(), secrets: Vec::new(), listeners: vec![listener] }
+        Self {
+            limits: Limits::default(),
+            resolver: Resolver::default(),
+            secrets: Vec::new(),
+            listeners: vec![listener],
+        }
     }
 }
 
@@ -75,6 +83,14 @@ impl Default for Limits {
             buffer: 65_536,
         }
     }
+}
+
+/// How the names of forwarding targets are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// The name servers, in the order in which they are asked; where there are none, those of
+    /// /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// One address and what is offered there.

@@ -13,7 +13,8 @@ use crate::proto::service::Kind;
 
 use super::address::Address;
 use super::plan::{
-    Limits, Listener, Plan, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream, service_name,
+    Limits, Listener, Plan, Resolver, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream,
+    service_name,
 };
 use super::tls;
 use super::units::{show_duration, show_mode, show_size};
@@ -31,6 +32,7 @@ pub fn to_toml(plan: &Plan) -> String {
 
 fn write(out: &mut String, plan: &Plan) -> fmt::Result {
     write_limits(out, &plan.limits)?;
+    write_resolver(out, &plan.resolver)?;
     plan.secrets.iter().try_for_each(|secret| write_secret(out, secret))?;
     plan.listeners.iter().try_for_each(|listener| write_listener(out, listener))
 }
@@ -41,6 +43,11 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
     writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+}
+
+fn write_resolver(out: &mut String, resolver: &Resolver) -> fmt::Result {
+    let servers: Vec<_> = resolver.servers.iter().map(|at| quoted(at.to_string())).collect();
+    writeln!(out, "\n[resolver]\nservers = [{}]", servers.join(", "))
 }
 
 fn write_secret(out: &mut String, sourced: &SourcedSecret) -> fmt::Result {
@@ -130,6 +137,7 @@ pub(super) fn quoted(text: impl Into<String>) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::{IpAddr, SocketAddr};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
@@ -257,16 +265,21 @@ mod tests {
         )
     }
 
+    fn resolver() -> impl Strategy<Value = Resolver> {
+        let server = (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+        prop::collection::vec(server, 0..=3).prop_map(|servers| Resolver { servers })
+    }
+
     fn plan(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Plan> {
         let listeners = prop::collection::vec(listener(secrets.clone()), 1..5);
-        (limits(), listeners).prop_map(move |(limits, mut listeners)| {
+        (limits(), resolver(), listeners).prop_map(move |(limits, resolver, mut listeners)| {
             for (number, listener) in listeners.iter_mut().enumerate() {
                 listener.name = format!("\"{number}\"");
                 if let Address::Unix(path) = &mut listener.address {
                     path.push(number.to_string());
                 }
             }
-            Plan { limits, secrets: secrets.clone(), listeners }
+            Plan { limits, resolver, secrets: secrets.clone(), listeners }
         })
     }
 

@@ -131,8 +131,9 @@ impl<'t> Table<'t> {
 
     /// A misspelt key may be a misspelt place for a secret.
     fn holds_no_secret(&self, near: &str) -> bool {
-        const HARMLESS: [&str; 5] = [
+        const HARMLESS: [&str; 6] = [
             "[limits]",
+            "[resolver]",
             "[[listener]]",
             "[listener.timeouts]",
             "[listener.tls]",

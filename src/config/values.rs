@@ -3,6 +3,7 @@
 //!
 //! A function here sees one value alone; whether values go together is for [`super::check`].
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
 use crate::proto::http_connect::{Authority, AuthorityError};
+use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
 use crate::proto::service::Kind;
 
 use super::address::Address;
@@ -135,6 +137,29 @@ pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
     text.parse().map_err(|error: AuthorityError| {
         Fault::new(error.to_string(), "not a target", "write \"host:port\"")
     })
+}
+
+/// Name servers: IP addresses, each with a port unless that is the usual one. An empty list leaves
+/// them to the system.
+pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault> {
+    const RIGHT: &str = "write a list such as [\"192.0.2.53\", \"[2001:db8::53]:5353\"]";
+    let DeValue::Array(array) = value else {
+        return Err(wrong_type(&value, "a list", RIGHT));
+    };
+    if array.len() > MAX_SERVERS {
+        let message = format!("{} name servers are too many", array.len());
+        return Err(Fault::new(message, "too many", format!("write {MAX_SERVERS} at the most")));
+    }
+    let server = |element: Spanned<DeValue<'_>>| {
+        let text = text(element.into_inner())?;
+        let usual_port = |_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+        let server = text.parse().or_else(usual_port).ok();
+        server.filter(|server| server.port() != 0).ok_or_else(|| {
+            let message = format!("`{text}` is not the address of a name server");
+            Fault::new(message, "not an IP address", RIGHT)
+        })
+    };
+    array.into_iter().map(server).collect()
 }
 
 fn target(text: Result<String, Fault>) -> Result<Address, Fault> {

@@ -147,7 +147,7 @@ impl Connection {
 
     /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
     /// the session may be able to go on after it.
-    fn calls_onward(&mut self, context: &Context<'_, DaemonSource>) -> bool {
+    fn calls_onward(&mut self, context: &mut Context<'_, DaemonSource>) -> bool {
         if self.session.state_name() != StateName::Established {
             return false;
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -16,12 +17,14 @@ use super::tls;
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
-use crate::net::forward::Targets;
+use crate::net::forward::{Destination, Targets};
 use crate::net::listener::Listener;
+use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
+use crate::proto::resolver::Lookup;
 use crate::proto::service::Kind;
 
 /// Why a listener could not be opened.
@@ -77,12 +80,23 @@ pub struct Opened {
     pub source: DaemonSource,
 }
 
-/// Opens one listener of the plan, on every address that its host name has.
+/// The hosts that a listener forwards to by name.
+pub fn target_hosts(listener: &plan::Listener) -> impl Iterator<Item = &str> {
+    let targets = match &listener.service {
+        plan::Service::Own(_) => &[][..],
+        plan::Service::Forward { to, .. } => to,
+    };
+    targets.iter().filter_map(Address::host_port).filter(|at| at.is_named()).map(|at| &*at.host)
+}
+
+/// Opens one listener of the plan, on every address that its host name has. `names` knows its
+/// target hosts by now.
 ///
 /// # Errors
 /// A name that is not known, an address that cannot be bound.
 pub fn open(
     listener: &plan::Listener,
+    names: &mut Names,
     key_log: Option<&Arc<KeyLogFile>>,
 ) -> Result<Vec<Opened>, OpenError> {
     let bind_error = |address: &str, error: io::Error| OpenError::Bind {
@@ -102,10 +116,10 @@ pub fn open(
         (Address::Unix(path), _) => {
             let opened = Listener::unix(path, listener.unix_mode)
                 .map_err(|error| bind_error(&listener.address.to_string(), error))?;
-            sources.push(acceptor(listener, &offer(listener, key_log)?, opened));
+            sources.push(acceptor(listener, &offer(listener, names, key_log)?, opened));
         }
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
-            let offer = offer(listener, key_log)?;
+            let offer = offer(listener, names, key_log)?;
             for address in resolve(listener, at)? {
                 let opened = Listener::tcp(address)
                     .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
@@ -118,6 +132,7 @@ pub fn open(
 
 fn offer(
     listener: &plan::Listener,
+    names: &mut Names,
     key_log: Option<&Arc<KeyLogFile>>,
 ) -> Result<Rc<Offer>, OpenError> {
     let gate = listener.gate.as_ref();
@@ -128,14 +143,14 @@ fn offer(
     });
     Ok(Rc::new(Offer {
         name: listener.name.clone(),
-        service: service(listener)?,
+        service: service(listener, names)?,
         keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
         tls: tls.transpose()?,
         timeouts: Rc::new(listener.timeouts),
     }))
 }
 
-fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
+fn service(listener: &plan::Listener, names: &mut Names) -> Result<Service, OpenError> {
     let (to, connect, upstream) = match &listener.service {
         plan::Service::Own(kind) => return Ok(Service::Own(kind.clone())),
         plan::Service::Forward { to, connect, upstream } => (to, connect, upstream),
@@ -143,9 +158,14 @@ fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
     let mut targets = Vec::new();
     for address in to {
         match address {
-            Address::Unix(path) => targets.push(Target::Unix(path.clone())),
+            Address::Unix(path) => targets.push(Destination::Place(Target::Unix(path.clone()))),
+            Address::Tcp(at) | Address::Tls(at) | Address::Udp(at) if at.is_named() => {
+                require(listener, &at.host, names)?;
+                targets.push(Destination::Host(at.host.clone(), at.port));
+            }
             Address::Tcp(at) | Address::Tls(at) | Address::Udp(at) => {
-                targets.extend(resolve(listener, at)?.into_iter().map(Target::Tcp));
+                let places = resolve(listener, at)?.into_iter().map(Target::Tcp);
+                targets.extend(places.map(Destination::Place));
             }
         }
     }
@@ -155,6 +175,18 @@ fn service(listener: &plan::Listener) -> Result<Service, OpenError> {
     }
     lines.extend(upstream.target.clone().map(Line::Ask));
     Ok(Service::Forward(Targets::new(targets, *connect), lines))
+}
+
+/// A target that nobody knows is most likely misspelt: better said at the start than to the first
+/// client.
+fn require(listener: &plan::Listener, host: &str, names: &mut Names) -> Result<(), OpenError> {
+    let reason = match names.known(host, Instant::now()) {
+        Lookup::Known(_) => return Ok(()),
+        Lookup::Pending => "no name server has answered yet".to_owned(),
+        Lookup::Failed(failure) => failure.to_string(),
+    };
+    let error = ResolveError::new(host.to_owned(), io::Error::other(reason));
+    Err(OpenError::Resolve { name: listener.name.clone(), error })
 }
 
 fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, OpenError> {

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
+//! | [`host`] | what all sources share: clock, nonces, admissions, names, and whether to go on |
 //! | [`start`] | the order in which all of it comes up |
 //! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
@@ -30,6 +30,7 @@ pub mod tls;
 use std::time::Instant;
 
 use crate::net::reactor::{Context, Next, Source};
+use crate::net::resolver::Queries;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
@@ -51,6 +52,8 @@ pub enum DaemonSource {
     Acceptor(Box<Acceptor>),
     /// A UDP service.
     Datagrams(Box<Datagrams>),
+    /// The sockets to the name servers.
+    Queries(Box<Queries>),
     /// The signal handler.
     Stop(Box<Stop>),
 }
@@ -63,6 +66,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.start(context),
             Self::Acceptor(acceptor) => acceptor.start(context),
             Self::Datagrams(datagrams) => datagrams.start(context),
+            Self::Queries(queries) => queries.start(context),
             Self::Stop(stop) => stop.start(context),
         }
     }
@@ -72,6 +76,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.handle_readiness(side, readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
+            Self::Queries(queries) => queries.handle_readiness(),
             Self::Stop(_) => {}
         }
     }
@@ -81,6 +86,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.run(context),
             Self::Acceptor(acceptor) => acceptor.run(context),
             Self::Datagrams(datagrams) => datagrams.run(context),
+            Self::Queries(queries) => queries.run(context),
             Self::Stop(stop) => stop.run(context),
         }
     }
@@ -90,6 +96,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
             Self::Datagrams(_) => None,
+            Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
         }
     }

@@ -2,6 +2,7 @@
 //! first connection is accepted.
 
 use std::io;
+use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -14,6 +15,7 @@ use super::{DaemonSource, listeners};
 use crate::config::Plan;
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
+use crate::net::resolver::Names;
 use crate::net::signal::StopSignals;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::proto::buffer::Pool;
@@ -57,6 +59,7 @@ impl Daemon {
             clock: SystemClock::new(),
             nonces: Nonces::new(),
             admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
+            names: Names::of_system(&plan.resolver.servers),
             phase: Phase::Running,
         };
         let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
@@ -68,9 +71,14 @@ impl Daemon {
         if let Some(key_log) = &key_log {
             log::warn!("{}", key_log.warning());
         }
+        find_targets(plan, &mut reactor)?;
         let mut bound = Vec::new();
+        if reactor.host().is_over() {
+            return Ok(Self { reactor, bound });
+        }
         for listener in &plan.listeners {
-            for opened in listeners::open(listener, key_log.as_ref())? {
+            let names = &mut reactor.host().names;
+            for opened in listeners::open(listener, names, key_log.as_ref())? {
                 bound.push(opened.address);
                 reactor.spawn(opened.source);
             }
@@ -97,6 +105,20 @@ impl Daemon {
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())
     }
+}
+
+/// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
+/// until each is found or not, or a signal says that nobody will wait.
+fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>) -> io::Result<()> {
+    let now = Instant::now();
+    for host in plan.listeners.iter().flat_map(listeners::target_hosts) {
+        reactor.host().names.watch(host, now);
+    }
+    reactor.spawn(DaemonSource::Queries(Box::default()));
+    while !reactor.host().names.is_settled() && !reactor.host().is_over() {
+        reactor.turn()?;
+    }
+    Ok(())
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

@@ -9,6 +9,7 @@ pub mod dial;
 pub mod forward;
 pub mod listener;
 pub mod reactor;
+pub mod resolver;
 pub mod signal;
 pub mod socket;
 pub mod stdio;

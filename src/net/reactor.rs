@@ -68,7 +68,16 @@ pub struct Context<'a, S: Source> {
     generation: u32,
     registry: &'a Registry,
     spawned: &'a mut Vec<S>,
+    woken: &'a mut Vec<Waker>,
     wake_all: &'a mut bool,
+}
+
+/// Stands for one source, so that another can make it run. What stands for a source that has gone
+/// wakes nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waker {
+    key: usize,
+    generation: u32,
 }
 
 impl<S: Source> Context<'_, S> {
@@ -97,6 +106,17 @@ impl<S: Source> Context<'_, S> {
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
         self.spawned.push(source);
+    }
+
+    /// What stands for this source.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker { key: self.key, generation: self.generation }
+    }
+
+    /// Makes another source due, because something that it waits for has happened.
+    pub fn wake(&mut self, waker: Waker) {
+        self.woken.push(waker);
     }
 
     /// Makes every source due in the next turn, because something that all of them look at has
@@ -134,6 +154,7 @@ pub struct Reactor<S: Source> {
     /// Last turn's `due`, empty, kept for its storage.
     batch: Vec<u32>,
     spawned: Vec<S>,
+    woken: Vec<Waker>,
     pool: Pool,
     observer: Box<dyn Observer>,
     host: S::Host,
@@ -160,6 +181,7 @@ impl<S: Source> Reactor<S> {
             due: Vec::new(),
             batch: Vec::new(),
             spawned: Vec::new(),
+            woken: Vec::new(),
             pool,
             observer,
             host,
@@ -279,6 +301,7 @@ impl<S: Source> Reactor<S> {
                 generation: self.generations[key],
                 registry: self.poll.registry(),
                 spawned: &mut self.spawned,
+                woken: &mut self.woken,
                 wake_all: &mut wake_all,
             },
         );
@@ -292,8 +315,19 @@ impl<S: Source> Reactor<S> {
         {
             self.wheel.file(key, at);
         }
+        self.wake_woken();
         if wake_all {
             for (key, slot) in &mut self.sources {
+                mark_due(&mut self.due, slot, key);
+            }
+        }
+    }
+
+    fn wake_woken(&mut self) {
+        for Waker { key, generation } in self.woken.drain(..) {
+            if self.generations[key] == generation
+                && let Some(slot) = self.sources.get_mut(key)
+            {
                 mark_due(&mut self.due, slot, key);
             }
         }
@@ -369,4 +403,84 @@ fn readiness(event: &event::Event) -> Readiness {
         readiness = readiness.with(Readiness::URGENT);
     }
     readiness
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Writes down that it ran, and wakes whoever the host says.
+    struct Sleeper(&'static str);
+
+    #[derive(Default)]
+    struct Diary {
+        ran: Vec<&'static str>,
+        wakers: Vec<Waker>,
+        to_wake: Vec<Waker>,
+        ends: bool,
+    }
+
+    impl Source for Sleeper {
+        type Host = Diary;
+
+        fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
+            let waker = context.waker();
+            context.host.wakers.push(waker);
+            Next::Again
+        }
+
+        fn handle_readiness(&mut self, _: Side, _: Readiness) {}
+
+        fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
+            context.host.ran.push(self.0);
+            for waker in std::mem::take(&mut context.host.to_wake) {
+                context.wake(waker);
+            }
+            if context.host.ends { Next::Close } else { Next::Wait }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            // No turn of these tests sleeps for ever.
+            Some(Instant::now() + Duration::from_millis(1))
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn wants_detail(&self) -> bool {
+            false
+        }
+
+        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
+    }
+
+    #[test]
+    fn a_waker_wakes_its_own_source_once_and_not_its_successor() {
+        let pool = Pool::new(4096, 1);
+        let mut reactor =
+            Reactor::new(pool, Box::new(Nobody), Diary::default()).expect("a reactor");
+        reactor.spawn(Sleeper("one"));
+        reactor.spawn(Sleeper("two"));
+        let wakers = std::mem::take(&mut reactor.host().wakers);
+        reactor.host().to_wake = vec![wakers[0], wakers[0], wakers[1]];
+        reactor.turn().expect("a turn");
+        // "two" was due already and not yet run when "one" woke it.
+        assert_eq!(reactor.host().ran, ["one", "two"]);
+        reactor.host().ends = true;
+        reactor.turn().expect("a turn");
+        assert_eq!(reactor.host().ran, ["one", "two", "one"], "woken by itself, once");
+
+        reactor.spawn(Sleeper("successor"));
+        let successor = reactor.host().wakers[0];
+        assert_eq!(successor.key, wakers[0].key);
+        reactor.host().ran.clear();
+        reactor.host().ends = false;
+        reactor.host().to_wake = vec![wakers[0]];
+        reactor.turn().expect("a turn");
+        assert_eq!(reactor.host().ran, ["successor"]);
+        assert!(reactor.due.is_empty(), "a stale waker wakes nobody");
+    }
 }

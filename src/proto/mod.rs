@@ -1,4 +1,5 @@
 //! The pure core: bytes, time and nonces go in as arguments, bytes and decisions come out.
+//! Addresses are those of `core::net`: numbers, without the sockets that `std::net` has.
 
 pub mod buffer;
 pub mod end;
@@ -10,5 +11,6 @@ pub mod identity;
 pub mod introduction;
 pub mod pipe;
 pub mod reason;
+pub mod resolver;
 pub mod service;
 pub mod session;
