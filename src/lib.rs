@@ -15,7 +15,7 @@
 //! Imports run from left to right only; a test reads the sources and fails when one does not.
 //!
 //! ```text
-//! main -> daemon, client -> config, net -> proto
+//! main -> daemon, client -> config, net, certificates -> proto
 //! ```
 //!
 //! | folder | what it is | what it must not do |
@@ -23,8 +23,9 @@
 //! | [`proto`] | the rules: bytes, time and nonces in, bytes and decisions out | name a socket, a clock, or chance |
 //! | [`net`] | readiness: the only folder that names mio | know a protocol |
 //! | [`config`] | TOML to a checked, typed plan | open a socket |
+//! | [`certificates`] | making, keeping and reading certificates | decide whom to trust |
 //! | [`daemon`] | a plan to sources in the reactor, until it is stopped | block |
-//! | [`client`] | talking to a server from a terminal or a pipe | |
+//! | [`client`] | talking to a server from a terminal or a pipe, inspecting its TLS | |
 //!
 //! # The states of a session
 //!
@@ -71,6 +72,7 @@
 //! The reactor and the sessions tell one [observer](proto::event::Observer) what happens. The log is
 //! one; with `RUST_LOG=trace` it shows every turn, event, read, write and state.
 
+pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;

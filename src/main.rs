@@ -7,13 +7,22 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use cli::{Auth, Check, Cli, Command, Configuration, Connect, Credentials, Forward};
+use cli::{
+    Auth, Cert, Check, Cli, Command, Configuration, Connect, Credentials, Forward, Inspect,
+    NewCertificate,
+};
+use turnstile::certificates::describe::Description;
+use turnstile::certificates::issue::{self, Issued, Life, Order, Purpose};
+use turnstile::certificates::store::{self, Paths};
 use turnstile::client::connect::{self, Request};
-use turnstile::client::credentials;
+use turnstile::client::{credentials, inspect};
 use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream};
 use turnstile::daemon::{self, Daemon};
 use turnstile::proto::gate::{Digest, Secret};
@@ -42,6 +51,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(check) => print(&self::check(check)?),
         Command::Connect(connect) => self::connect(connect),
         Command::Forward(forward) => self::forward(forward),
+        Command::Inspect(inspect) => self::inspect(inspect),
+        Command::Cert(cert) => print(self::cert(cert)?.as_bytes()),
         Command::Secret => print(&secret()?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -118,6 +129,62 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
             credentials::VARIABLE
         ),
     })
+}
+
+/// Prints what was found, and fails with what is wrong.
+fn inspect(inspect: Inspect) -> anyhow::Result<()> {
+    let report = inspect::run(inspect::Request {
+        address: inspect.address,
+        server_name: inspect.server_name,
+        ca: inspect.ca,
+        identity: inspect.cert.zip(inspect.key),
+        alpn: inspect.alpn,
+        version: inspect.tls_version,
+        timeout: inspect.timeout,
+    })?;
+    if inspect.json {
+        print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    } else {
+        print(report.to_string().as_bytes())?;
+    }
+    let faults: Vec<_> = report.faults.iter().map(|fault| fault.sentence.as_str()).collect();
+    anyhow::ensure!(faults.is_empty(), "{}: {}", report.address, faults.join("; moreover, "));
+    Ok(())
+}
+
+fn cert(cert: Cert) -> anyhow::Result<String> {
+    let (purpose, new) = match cert {
+        Cert::Ca(new) => {
+            let issued = issue::new_authority(&new.name, life(new.from, new.days)?, new.key)?;
+            return keep(&Paths::new(&new.out, "ca"), &issued, new.force);
+        }
+        Cert::Server(new) => (Purpose::Server, new),
+        Cert::Client(new) => (Purpose::Client, new),
+    };
+    let NewCertificate { ca, names, out, file, days, from, key, force } = new;
+    let file = file.unwrap_or_else(|| purpose.to_string());
+    let authority = store::load_authority(&ca)?;
+    let issued = authority.issue(&Order { purpose, names, life: life(from, days)?, key })?;
+    keep(&Paths::new(&out.unwrap_or(ca), &file), &issued, force)
+}
+
+fn life(from: Option<Date>, days: u32) -> anyhow::Result<Life> {
+    Ok(match from {
+        None => Life::from_now(Timestamp::now(), days)?,
+        Some(date) => Life::from_start(date.to_zoned(TimeZone::UTC)?.timestamp(), days)?,
+    })
+}
+
+/// Writes a new certificate to its files, and says what it is.
+fn keep(paths: &Paths, issued: &Issued, force: bool) -> anyhow::Result<String> {
+    paths.write(issued, force)?;
+    let Description { subject, not_after, key, sha256, .. } =
+        Description::read(&issued.certificate)?;
+    Ok(format!(
+        "{}: {subject}, {key}, valid until {not_after}, SHA-256 {sha256}\n{}: its private key\n",
+        paths.certificate.display(),
+        paths.key.display()
+    ))
 }
 
 /// 256 bits, in characters that every file and shell can hold.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 const TIERS: [&[&str]; 5] = [
     &["main", "lib"],
     &["cli"],
-    &["daemon", "client", "load", "cert"],
-    &["config", "net"],
+    &["daemon", "client", "load"],
+    &["config", "net", "certificates"],
     &["proto"],
 ];
 

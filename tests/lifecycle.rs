@@ -7,13 +7,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use std::{fs, thread};
 
 use common::{
-    DEMO_SECRET, Daemon, PATIENCE, ask, has_program, is_closed_silently, listener, listener_at,
-    receive, rest, run, signal, skip, text, turnstile,
+    DEMO_SECRET, Daemon, PATIENCE, SpawnWithOutput, ask, has_program, is_closed_silently, listener,
+    listener_at, receive, rest, run, signal, skip, text, turnstile,
 };
 
 fn echo_with(limits: &str) -> Daemon {
@@ -273,18 +274,16 @@ fn where_one_listener_fails_nothing_is_left_behind() {
 
 /// A daemon whose log is in the hands of the test.
 struct Unread {
-    child: std::process::Child,
-    log: BufReader<std::process::ChildStderr>,
+    child: Child,
+    log: BufReader<ChildStderr>,
     address: SocketAddr,
+    /// Hears when standard output is closed, which is when the daemon has ended.
+    ended: Receiver<()>,
 }
 
 impl Unread {
     fn start(service: &str) -> Self {
-        let mut child = turnstile(&["serve", "-c", "-"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it runs");
+        let mut child = turnstile(&["serve", "-c", "-"]).stdin(Stdio::piped()).spawn_with_output();
         let configuration = listener(service, service, "");
         let mut input = child.stdin.take().expect("a pipe");
         input.write_all(configuration.as_bytes()).expect("read");
@@ -294,7 +293,17 @@ impl Unread {
         log.read_line(&mut line).expect("a line");
         let (_, address) = line.split_once("address=tcp://").expect("a listener");
         let address = address.split(' ').next().expect("a word").parse().expect("an address");
-        Self { child, log, address }
+        let mut output = child.stdout.take().expect("a pipe");
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || output.read_to_end(&mut Vec::new()).map(|_| sender.send(())));
+        Self { child, log, address, ended }
+    }
+
+    /// Sends SIGTERM and waits for the end; answers the exit code.
+    fn stop(&mut self) -> Option<i32> {
+        signal(self.child.id(), "TERM");
+        self.ended.recv_timeout(PATIENCE).expect("it ends");
+        self.child.wait().expect("it has ended").code()
     }
 
     /// Asks `once` as often as it takes to fill any pipe with what it logs.
@@ -336,19 +345,17 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert!(lines.any(|line| line.contains("text=\"x\"")), "new lines come");
     // The rest must be read while the other thread goes on, or the pipe would fill again.
     knocking.join().expect("served");
-    signal(daemon.child.id(), "TERM");
+    assert_eq!(daemon.stop(), Some(0));
     let mut tail = String::new();
     daemon.log.read_to_string(&mut tail).expect("text");
     assert!(tail.contains("stopped accepted=1200 "), "{tail}");
-    assert_eq!(daemon.child.wait().expect("ended").code(), Some(0));
 }
 
 #[test]
 fn a_daemon_whose_log_nobody_reads_still_ends() {
     let mut daemon = Unread::start("once");
     daemon.chatter();
-    signal(daemon.child.id(), "TERM");
-    assert_eq!(daemon.child.wait().expect("ended").code(), Some(0));
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
@@ -356,11 +363,9 @@ fn a_log_whose_reader_has_gone_stops_nothing() {
     let mut daemon = Unread::start("once");
     let (reader, _writer) = std::io::pipe().expect("a pipe");
     // The reader's end is closed.
-    daemon.log =
-        BufReader::new(std::process::ChildStderr::from(std::os::fd::OwnedFd::from(reader)));
+    daemon.log = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(reader)));
     daemon.chatter();
-    signal(daemon.child.id(), "TERM");
-    assert_eq!(daemon.child.wait().expect("ended").code(), Some(0));
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]

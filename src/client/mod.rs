@@ -2,4 +2,5 @@
 
 pub mod connect;
 pub mod credentials;
+pub mod inspect;
 pub mod terminal;

@@ -14,5 +14,6 @@ pub mod signal;
 pub mod socket;
 pub mod stdio;
 pub mod timer;
+pub mod tls_probe;
 pub mod udp;
 pub mod udp_peer;

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod end;
 pub mod event;
 pub mod gate;
+pub mod hello;
 pub mod http_connect;
 pub mod introduction;
 pub mod pipe;
