@@ -269,6 +269,9 @@ impl<C: Connection> TlsSocket<C> {
                 let own = self.connection.peer_certificates().and_then(<[_]>::first);
                 self.identity = own.map(|own| identity::of(own).to_string().into());
             }
+            Ok(()) if matches!(self.stage, Stage::Handshake) && self.inbound == Inbound::Closed => {
+                self.break_off("the peer gave it up (close_notify)".to_owned());
+            }
             Ok(()) => {}
             Err(error) => {
                 let is_first_record = matches!(self.stage, Stage::Handshake);
