@@ -138,7 +138,7 @@ fn both_ends_of_ours_carry_more_than_any_buffer_holds() {
     let mut server = Server::new(&keys, one, &[&rustls::version::TLS13]);
     let name = ServerName::try_from("localhost").expect("a name");
     let socket = ClientSocket::connect(stream(other), keys.client(&rustls::version::TLS13), name);
-    let mut client = Server::over(socket.expect("sound"), Kind::Chargen, Vec::new());
+    let mut client = Server::over(socket.expect("sound"), &Kind::Chargen);
     for _ in 0..1000 {
         server.run();
         client.run();
@@ -187,8 +187,6 @@ struct Server<R> {
     wakes: fn(&mut R),
     pool: Pool,
     now: Instant,
-    /// Keeps the descriptor of a wire open.
-    _open: Vec<UnixStream>,
 }
 
 impl Server<ServerSocket> {
@@ -198,7 +196,7 @@ impl Server<ServerSocket> {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
         let socket = ServerSocket::accept(stream(wire), keys.server(versions));
-        Self::over(socket, Kind::Upper, Vec::new())
+        Self::over(socket, &Kind::Upper)
     }
 }
 
@@ -221,11 +219,11 @@ impl Wakes for ClientSocket {
 const READY: Readiness = Readiness::READABLE.with(Readiness::WRITABLE);
 
 impl<R: Wakes> Server<R> {
-    fn over(remote: R, service: Kind, open: Vec<UnixStream>) -> Self {
+    fn over(remote: R, service: &Kind) -> Self {
         let now = Instant::now();
         let timeouts = Rc::new(Timeouts::default());
         let session = Session::new(remote, service.stream(), Admission::Open, timeouts, now);
-        Self { session, wakes: R::wake, pool: Pool::new(BLOCK, 4), now, _open: open }
+        Self { session, wakes: R::wake, pool: Pool::new(BLOCK, 4), now }
     }
 
     /// Runs as if everything had become ready; disposes of the session when it is over.
