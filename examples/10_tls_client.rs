@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -124,7 +125,7 @@ fn print_what_came(tls: &mut ClientConnection) -> io::Result<()> {
 fn introduce(tls: &ClientConnection) {
     let version = tls.protocol_version().and_then(|it| it.as_str()).unwrap_or("?");
     let suite = tls.negotiated_cipher_suite().map(|it| it.suite());
-    let group = tls.negotiated_key_exchange_group().map(|it| it.name());
+    let group = tls.negotiated_key_exchange_group().map(SupportedKxGroup::name);
     eprintln!("{version} {suite:?} {group:?}");
 }
 
