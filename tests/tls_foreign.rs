@@ -248,6 +248,26 @@ fn our_client_shows_the_certificate() {
     assert_eq!(said.stdout, REPLY.as_bytes());
 }
 
+#[test]
+fn the_gate_stands_inside_tls() {
+    let folder = folder();
+    fs::write(folder.path().join("secret"), "open sesame").expect("ours");
+    fs::write(folder.path().join("wrong"), "open barley").expect("ours");
+    let config = "[[secret]]\nname = 'ali'\nfile = 'secret'\n[[listener]]\nname = 'gate'\n\
+         address = 'tcp://127.0.0.1:0'\nservice = 'upper'\nauth = 'hmac-sha256'\n\
+         [listener.tls]\ncert = 'server.pem'\nkey = 'server-key.pem'\n";
+    let daemon = Daemon::serve(&folder, config, 1, |_| ());
+    let with = |secret: &str| {
+        let arguments = ["--ca", "ca.pem", "--auth", "hmac-sha256", "--secret-file", secret];
+        connect(&folder, daemon.port("gate"), &arguments, "hello\n")
+    };
+    assert_eq!(with("secret").stdout, b"HELLO\n");
+    daemon.expect_log("identity=ali");
+    let said = with("wrong");
+    assert!(String::from_utf8_lossy(&said.stderr).contains("probably refused it"), "{said:?}");
+    daemon.expect_log("the answer to the challenge was wrong");
+}
+
 /// A folder with an authority, `ca.pem`, and a certificate of it for localhost, `server.pem`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -334,6 +354,16 @@ impl Daemon {
         };
         let text = format!("text = {REPLY:?}");
         let config = listener("reply", &text) + &listener("upper", "");
+        Self::serve(folder, &config, 2, set_up)
+    }
+
+    /// Serves `listeners` listeners, and returns when all of them listen.
+    fn serve(
+        folder: &TempDir,
+        config: &str,
+        listeners: usize,
+        set_up: impl FnOnce(&mut Command),
+    ) -> Self {
         fs::write(folder.path().join("turnstile.toml"), config).expect("ours");
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
         command.args(["serve", "-c", "turnstile.toml"]).current_dir(folder.path());
@@ -347,7 +377,7 @@ impl Daemon {
         });
         let folder = folder.path().to_owned();
         let mut daemon = Self { child, ports: Vec::new(), log, folder };
-        while daemon.ports.len() < 2 {
+        while daemon.ports.len() < listeners {
             let line = daemon.expect_log("listening listener=");
             let word = |key: &str| {
                 let (_, rest) = line.split_once(key).expect(key);
@@ -408,7 +438,7 @@ impl Server {
         let (cert, key) = (format!("{name}.pem"), format!("{name}-key.pem"));
         let mut command = Command::new(&openssl.0);
         command.args(["s_server", "-accept", "127.0.0.1:0", "-rev", "-cert", &cert, "-key", &key]);
-        command.current_dir(folder.path()).stdin(Stdio::null());
+        command.current_dir(folder.path()).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.by_ref().map_while(Result::ok).find(|it| it.starts_with("ACCEPT "));

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use turnstile::net::socket::Stream;
 use turnstile::net::tls::socket::{ClientSocket, ServerSocket};
 use turnstile::proto::buffer::Pool;
-use turnstile::proto::end::{Clock, End, Turn};
+use turnstile::proto::end::{Clock, End, Side, Turn};
 use turnstile::proto::event::{Event, Observer, Readiness, Subject, Watch};
 use turnstile::proto::service::Kind;
 use turnstile::proto::session::{Admission, CloseReason, Deadline, Session, Step, Timeouts};
@@ -49,6 +49,29 @@ fn an_end_at_any_point_of_the_handshake_is_told_apart_from_one_after_it() {
         pair.hang_up();
         let expected = if cut < whole { CloseReason::Handshake } else { CloseReason::Truncated };
         assert_eq!(pair.end, Some(expected), "cut after {cut} of {whole} bytes");
+        assert_eq!(pair.server.pool.lent(), 0);
+    }
+}
+
+#[test]
+fn a_reset_at_any_point_ends_the_session_and_leaves_nothing_behind() {
+    let keys = Keys::new();
+    let whole = Pair::new(&keys, &rustls::version::TLS13).handshake_len();
+    for cut in 0..=whole {
+        let mut pair = Pair::new(&keys, &rustls::version::TLS13);
+        pair.send_without_listening(cut);
+        // What the server has answered is unread, so that closing is a reset.
+        let (gone, _) = UnixStream::pair().expect("a pair");
+        drop(std::mem::replace(&mut pair.wire, gone));
+        for _ in 0..3 {
+            pair.turn();
+        }
+        let end = pair.end.expect("over");
+        let expected = matches!(
+            end,
+            CloseReason::Handshake | CloseReason::Truncated | CloseReason::Failed(Side::Remote, _)
+        );
+        assert!(expected, "reset after {cut} of {whole} bytes: {end:?}");
         assert_eq!(pair.server.pool.lent(), 0);
     }
 }
@@ -299,6 +322,24 @@ impl Pair {
     /// Runs until the client has sent `most` bytes.
     fn run_up_to(&mut self, most: usize) {
         while self.sent < most && self.step(most - self.sent) > 0 {}
+        self.turn();
+    }
+
+    /// Sends the first `most` bytes of the client, and reads no answer to the last of them.
+    fn send_without_listening(&mut self, most: usize) {
+        while self.client.wants_write() {
+            self.client.write_tls(&mut self.waiting).expect("a vector");
+        }
+        let hello = self.waiting.len();
+        if most > hello {
+            self.run_up_to(hello);
+            while self.client.wants_write() {
+                self.client.write_tls(&mut self.waiting).expect("a vector");
+            }
+        }
+        let count = (most - self.sent).min(self.waiting.len());
+        let piece: Vec<u8> = self.waiting.drain(..count).collect();
+        self.wire.write_all(&piece).expect("sent");
         self.turn();
     }
 

@@ -225,7 +225,9 @@ impl<C: Connection> TlsSocket<C> {
     /// Receives ciphertext and takes in what it says.
     fn receive(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         let mut incoming = Buffer::new();
-        incoming.append(turn.pool, &self.incomplete);
+        if !self.incomplete.is_empty() {
+            incoming.append(turn.pool, &self.incomplete);
+        }
         if incoming.room(turn.pool) == 0 {
             incoming.clear(turn.pool);
             self.break_off("a handshake message is larger than limits.buffer".to_owned());
