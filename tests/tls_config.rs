@@ -156,6 +156,16 @@ fn what_is_wrong_is_said_at_its_place() {
 }
 
 #[test]
+fn a_certificate_that_has_expired_is_no_fault_but_a_warning() {
+    let folder = folder();
+    let plan = parse(&format!("{LISTENER}{PAIR}"), folder.path()).expect("sound");
+    let at = |text: &str| text.parse().expect("a moment");
+    assert_eq!(plan.warnings(at("2099-12-31T23:59:59Z")), [""; 0]);
+    let warnings = plan.warnings(at("2100-01-01T00:00:00Z"));
+    assert!(warnings[0].contains("cert.pem expired on 2100-01-01T00:00:00Z"), "{warnings:?}");
+}
+
+#[test]
 fn the_demonstration_key_stays_on_loopback_also_when_it_comes_from_a_file() {
     let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs");
     let (cert, key) = (certs.join("server.pem"), certs.join("server-key.pem"));

@@ -133,6 +133,19 @@ fn what_is_not_tls_gets_an_alert_and_not_a_reset() {
 }
 
 #[test]
+fn a_peer_that_hears_the_alert_and_stays_is_left_after_a_while() {
+    let keys = Keys::new();
+    let mut pair = Pair::new(&keys, &rustls::version::TLS13);
+    pair.wire.write_all(b"SSH-2.0-scanner\r\n").expect("sent");
+    pair.turn();
+    let deadline = pair.server.session.deadline().expect("its patience is bounded");
+    assert!(deadline <= pair.server.now + Duration::from_secs(2));
+    pair.server.now = deadline;
+    pair.turn();
+    assert_eq!(pair.end, Some(CloseReason::Handshake));
+}
+
+#[test]
 fn damage_and_floods_after_the_handshake_end_the_connection() {
     let keys = Keys::new();
     let mut damaged = vec![0x17, 3, 3, 0, 40];

@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::Tls;
+use super::tls::{Credential, Tls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -31,6 +33,25 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+}
+
+impl Plan {
+    /// What will not work as it is hoped, although it is no mistake in the configuration: a
+    /// sentence for each.
+    #[must_use]
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
+        credentials
+            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
+            .filter(|(_, credential)| credential.expires <= now)
+            .map(|(name, Credential { cert, expires, .. })| {
+                format!(
+                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
+                     clients will refuse it; make a new one"
+                )
+            })
+            .collect()
+    }
 }
 
 /// What the process as a whole may use.

@@ -94,6 +94,9 @@ fn advice(error: &io::Error) -> &'static str {
 /// Where a listener cannot be opened, nothing is served. After that only the failure of the event
 /// loop itself ends it early.
 pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
+    for warning in plan.warnings(Timestamp::now()) {
+        log::warn!("{warning}");
+    }
     raise_descriptor_limit(plan.limits.connections as u64);
     let host = Host {
         clock: SystemClock::new(),
@@ -133,7 +136,6 @@ fn open(
     };
     let gate = listener.gate.as_ref();
     let tls = listener.tls.as_ref().map(|tls| {
-        tls::warn_of_expiry(&listener.name, tls, Timestamp::now());
         tls::server_config(&listener.name, tls, key_log)
             .map_err(|error| StartError::Tls { name: listener.name.clone(), error })
     });
