@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
@@ -36,6 +37,72 @@ fn a_handshake_may_come_in_pieces_of_any_size() {
             assert_eq!(pair.server.pool.lent(), 0);
         }
     }
+}
+
+#[test]
+fn handshake_messages_may_be_spread_over_many_records() {
+    let keys = Keys::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for piece in [1, 7, 37, 70, 500, 1 << 16] {
+            let mut pair = Pair::with_records_of(&keys, version, Some(37));
+            pair.client.writer().write_all(&[b'a'; 1000]).expect("buffered");
+            pair.run_in_pieces(piece);
+            pair.client.send_close_notify();
+            pair.run_in_pieces(piece);
+            assert_eq!(pair.heard, [b'A'; 1000], "{version:?} in pieces of {piece}");
+            assert_eq!(pair.end, Some(CloseReason::Finished), "{version:?} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
+fn keys_may_be_changed_in_the_middle() {
+    let keys = Keys::new();
+    let mut pair = Pair::new(&keys, &rustls::version::TLS13);
+    for round in 1..=20 {
+        pair.client.writer().write_all(b"x").expect("buffered");
+        pair.run_in_pieces(11);
+        pair.client.refresh_traffic_keys().expect("TLS 1.3 can");
+        pair.run_in_pieces(11);
+        assert_eq!(pair.heard.len(), round);
+    }
+}
+
+#[test]
+fn a_bit_that_flips_anywhere_is_noticed() {
+    let keys = Keys::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let whole = Pair::new(&keys, version).handshake_len();
+        for at in 0..whole {
+            let mut pair = Pair::with_records_of(&keys, version, Some(100));
+            pair.flip_at = Some(at);
+            pair.run_in_pieces(64);
+            if pair.end.is_none() {
+                pair.hang_up();
+            }
+            let end = pair.end.expect("over");
+            assert_ne!(end, CloseReason::Finished, "{version:?}, byte {at}");
+            assert_eq!(pair.server.pool.lent(), 0);
+        }
+    }
+}
+
+#[test]
+fn random_bytes_are_refused() {
+    let keys = Keys::new();
+    let begins_like_tls = prop::collection::vec(any::<u8>(), 0..600).prop_map(|rest| {
+        let len = (rest.len() as u16).to_be_bytes();
+        [&[0x16, 3, 1, len[0], len[1]][..], &rest].concat()
+    });
+    let bytes = prop_oneof![prop::collection::vec(any::<u8>(), 1..600), begins_like_tls];
+    proptest!(|(bytes in bytes)| {
+        let mut pair = Pair::new(&keys, &rustls::version::TLS13);
+        let _ = pair.wire.write_all(&bytes);
+        pair.turn();
+        pair.hang_up();
+        prop_assert_eq!(pair.end, Some(CloseReason::Handshake));
+        prop_assert_eq!(pair.server.pool.lent(), 0);
+    });
 }
 
 #[test]
@@ -287,17 +354,31 @@ struct Pair {
     /// What the client wants to send.
     waiting: Vec<u8>,
     heard: Vec<u8>,
+    /// Which byte of the client is damaged on the way.
+    flip_at: Option<usize>,
     end: Option<CloseReason>,
 }
 
 impl Pair {
     fn new(keys: &Keys, version: &'static rustls::SupportedProtocolVersion) -> Self {
+        Self::with_records_of(keys, version, None)
+    }
+
+    /// With a client whose records are no longer than that.
+    fn with_records_of(
+        keys: &Keys,
+        version: &'static rustls::SupportedProtocolVersion,
+        record_len: Option<usize>,
+    ) -> Self {
         let (wire, other) = UnixStream::pair().expect("a pair");
         wire.set_nonblocking(true).expect("non-blocking");
         let name = ServerName::try_from("localhost").expect("a name");
-        let client = ClientConnection::new(keys.client(version), name).expect("sound");
+        let mut config = (*keys.client(version)).clone();
+        config.max_fragment_size = record_len;
+        let client = ClientConnection::new(Arc::new(config), name).expect("sound");
         let server = Server::new(keys, other, &[version]);
-        Self { server, client, wire, sent: 0, waiting: Vec::new(), heard: Vec::new(), end: None }
+        let (waiting, heard) = (Vec::new(), Vec::new());
+        Self { server, client, wire, sent: 0, waiting, heard, flip_at: None, end: None }
     }
 
     fn turn(&mut self) {
@@ -314,7 +395,12 @@ impl Pair {
             self.client.write_tls(&mut self.waiting).expect("a vector");
         }
         let count = self.waiting.len().min(most);
-        let piece: Vec<u8> = self.waiting.drain(..count).collect();
+        let mut piece: Vec<u8> = self.waiting.drain(..count).collect();
+        if let Some(at) = self.flip_at
+            && (self.sent..self.sent + count).contains(&at)
+        {
+            piece[at - self.sent] ^= 1;
+        }
         let _ = self.wire.write_all(&piece);
         self.sent += count;
         self.turn();
@@ -322,7 +408,8 @@ impl Pair {
         let _ = self.wire.read_to_end(&mut answer);
         let mut rest = &answer[..];
         while !rest.is_empty() && self.client.read_tls(&mut rest).is_ok_and(|count| count > 0) {
-            self.client.process_new_packets().expect("the server keeps to the rules");
+            let understood = self.client.process_new_packets();
+            assert!(understood.is_ok() || self.flip_at.is_some(), "{understood:?}");
             let _ = self.client.reader().read_to_end(&mut self.heard);
         }
         count
