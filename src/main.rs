@@ -95,6 +95,9 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
 fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
+    for warning in plan.warnings(Timestamp::now()) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     Ok(match (check.print, &source) {
         (false, _) => {
             format!("{source} is sound: {} listeners\n", plan.listeners.len()).into_bytes()

@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::http_connect::Authority;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::Tls;
+use super::tls::{Credential, Tls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -58,6 +60,23 @@ impl Plan {
             secrets: Vec::new(),
             listeners: vec![listener],
         }
+    }
+
+    /// What will not work as it is hoped, although it is no mistake in the configuration: a
+    /// sentence for each.
+    #[must_use]
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
+        credentials
+            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
+            .filter(|(_, credential)| credential.expires <= now)
+            .map(|(name, Credential { cert, expires, .. })| {
+                format!(
+                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
+                     clients will refuse it; make a new one"
+                )
+            })
+            .collect()
     }
 }
 

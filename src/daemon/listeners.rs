@@ -7,8 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
@@ -137,7 +135,6 @@ fn offer(
 ) -> Result<Rc<Offer>, OpenError> {
     let gate = listener.gate.as_ref();
     let tls = listener.tls.as_ref().map(|tls| {
-        tls::warn_of_expiry(&listener.name, tls, Timestamp::now());
         tls::server_config(&listener.name, tls, key_log)
             .map_err(|error| OpenError::Tls { name: listener.name.clone(), error })
     });

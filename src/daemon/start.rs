@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::admissions::Admissions;
@@ -54,6 +55,9 @@ impl Daemon {
     /// # Errors
     /// Where one listener cannot be opened, none stays open.
     pub fn open(plan: &Plan) -> Result<Self, StartError> {
+        for warning in plan.warnings(Timestamp::now()) {
+            log::warn!("{warning}");
+        }
         raise_descriptor_limit(plan.limits.connections as u64);
         let host = Host {
             clock: SystemClock::new(),

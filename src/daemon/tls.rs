@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
@@ -48,18 +47,6 @@ pub fn server_config(
         config.key_log = Arc::clone(key_log) as _;
     }
     Ok(Arc::new(config))
-}
-
-/// Says what will not work although it is no mistake.
-pub fn warn_of_expiry(name: &str, tls: &Tls, now: Timestamp) {
-    for credential in tls.credentials.iter().filter(|it| it.expires <= now) {
-        log::warn!(
-            "listener={name} the certificate in {} expired on {}: clients will refuse it; make a \
-             new one",
-            credential.cert,
-            credential.expires
-        );
-    }
 }
 
 fn supported(version: Version) -> &'static SupportedProtocolVersion {

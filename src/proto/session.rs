@@ -179,7 +179,11 @@ impl<R: End, L: End> Session<R, L> {
             && at <= turn.now
         {
             turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(CloseReason::Deadline(deadline));
+            return Step::Close(match self.state {
+                // That a peer which broke the rules does not leave by itself is no news.
+                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+                _ => CloseReason::Deadline(deadline),
+            });
         }
         let mut budget = TURN_BUDGET;
         loop {

@@ -40,6 +40,10 @@ fn incompatible(what: &PeerIncompatible) -> String {
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
             format!("there is no version of TLS that both sides want ({what:?})")
         }
+        // TLS 1.1 and older do not know this extension, and whoever speaks 1.2 sends it.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
+            "it speaks no version of TLS that is still safe".to_owned()
+        }
         PeerIncompatible::NoCipherSuitesInCommon => {
             "there is no cipher suite that both sides know".to_owned()
         }
@@ -105,7 +109,10 @@ pub fn certificate(error: &CertificateError) -> String {
             "the certificate is sound, but its owner is not among those who may come in (allow)"
                 .to_owned()
         }
-        CertificateError::BadSignature => "a signature is wrong".to_owned(),
+        CertificateError::BadSignature => {
+            "the certificate was not signed by the authority of that name that is trusted here"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -234,7 +234,9 @@ impl<C: Connection> TlsSocket<C> {
     /// Receives ciphertext and takes in what it says.
     fn receive(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         let mut incoming = Buffer::new();
-        incoming.append(turn.pool, &self.incomplete);
+        if !self.incomplete.is_empty() {
+            incoming.append(turn.pool, &self.incomplete);
+        }
         if incoming.room(turn.pool) == 0 {
             incoming.clear(turn.pool);
             self.break_off("a handshake message is larger than limits.buffer".to_owned());
@@ -277,6 +279,9 @@ impl<C: Connection> TlsSocket<C> {
                 self.stage = Stage::Up;
                 let own = self.connection.peer_certificates().and_then(<[_]>::first);
                 self.identity = own.map(|own| identity::of(own).to_string().into());
+            }
+            Ok(()) if matches!(self.stage, Stage::Handshake) && self.inbound == Inbound::Closed => {
+                self.break_off("the peer gave it up (close_notify)".to_owned());
             }
             Ok(()) => {}
             Err(error) => {
