@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
 
-use turnstile::config::Address;
+use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
+use turnstile::client::tls::Options;
 use turnstile::config::units::parse_duration;
+use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
+use turnstile::proto::http_connect::Authority;
 
 pub(crate) use load::{Activity, Load, Output, Payload, Report};
 
@@ -41,6 +45,13 @@ pub(crate) enum Command {
     Load(Box<Load>),
     /// Show, add up or compare the reports of load tests
     Report(Report),
+    /// Carry a local port's connections to a target, through an exit
+    Forward(Forward),
+    /// Show a TLS handshake and the server's certificates, and explain what is wrong with them
+    Inspect(Inspect),
+    /// Make a test authority, and the server and client certificates that it signs
+    #[command(subcommand)]
+    Cert(Cert),
     /// Print a fresh random secret: 32 bytes as 64 hexadecimal digits
     Secret,
     /// Print a completion script for a shell
@@ -74,12 +85,192 @@ pub(crate) struct Check {
 /// `turnstile connect`.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// Where to: tcp://host:port, udp://host:port, unix:///path, or host:port for tcp
+    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, or host:port for tcp
     pub(crate) address: Address,
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
-    /// How long to wait for the connection and the challenge; over udp, for an answer
+    /// How TLS is spoken, with tls://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// How long to wait for the connection, for TLS and for the challenge; over udp, for an answer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// How a client speaks TLS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Tls {
+    /// The authorities to trust, in PEM [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate to show, in PEM, those between it and the root behind it
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// The name that the server must prove [default: the host of the address]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// Believe every certificate: ANYONE may be at the other side
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+    /// Print the server's certificate
+    #[arg(long)]
+    pub(crate) show_certificate: bool,
+    /// The only version of TLS to speak: 1.2 or 1.3 [default: the best that both sides know]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) tls_version: Option<Version>,
+    /// Application protocols to offer (ALPN), the best first
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+}
+
+impl From<Tls> for Options {
+    fn from(tls: Tls) -> Self {
+        Self {
+            ca: tls.ca,
+            credential: tls.cert.zip(tls.key),
+            server_name: tls.server_name,
+            insecure: tls.insecure,
+            show_certificate: tls.show_certificate,
+            version: tls.tls_version,
+            alpn: tls.alpn,
+        }
+    }
+}
+
+/// `turnstile inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The server: tls://host:port, or host:port
+    #[arg(value_parser = parse_tls_address)]
+    pub(crate) address: HostPort,
+    /// The name to ask for and to check the certificate against [default: the address' host]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// A PEM file of the authorities to trust [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A PEM file of a client certificate to show to a server that asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The PEM file of its private key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// An application protocol to offer, such as h2; several are separated by commas
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
+    /// Offer this version only: 1.2 or 1.3 [default: both]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) tls_version: Option<Version>,
+    /// How long the connection and the handshake may take together
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Print JSON for programs instead of prose
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_tls_address(text: &str) -> Result<HostPort, String> {
+    match text.parse::<Address>().map_err(|error| error.to_string())? {
+        Address::Tls(at) => Ok(at),
+        Address::Tcp(at) if !text.contains("://") => Ok(at),
+        _ => Err("TLS is tls://host:port, or host:port".to_owned()),
+    }
+}
+
+fn parse_version(text: &str) -> Result<Version, String> {
+    let known = Version::ALL.into_iter().find(|version| version.name() == text);
+    known.ok_or_else(|| "expected 1.2 or 1.3".to_owned())
+}
+
+/// `turnstile cert`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cert {
+    /// Make an authority: ca.pem, which its users trust, and ca-key.pem, which signs
+    Ca(NewAuthority),
+    /// Make a server's certificate and key, signed by an authority
+    Server(NewCertificate),
+    /// Make a client's certificate and key, signed by an authority
+    Client(NewCertificate),
+}
+
+/// `turnstile cert ca`.
+#[derive(Debug, Args)]
+pub(crate) struct NewAuthority {
+    /// The directory to write to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// What the authority is called
+    #[arg(long, default_value = "turnstile test CA")]
+    pub(crate) name: String,
+    /// How many days it is valid
+    #[arg(long, default_value = "3650", value_parser = days())]
+    pub(crate) days: u32,
+    /// The day from which it is valid, such as 2026-01-01 [default: now]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<Date>,
+    /// The kind of key: ecdsa (P-256), rsa (2048 bits) or ed25519
+    #[arg(long, value_name = "KIND", default_value = "ecdsa")]
+    pub(crate) key: KeyKind,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `turnstile cert server` and `turnstile cert client`.
+#[derive(Debug, Args)]
+pub(crate) struct NewCertificate {
+    /// The directory with the authority's ca.pem and ca-key.pem
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ca: PathBuf,
+    /// A name to certify, any number of times: a host name or an IP address; a client's may also
+    /// be an e-mail address or a URI, and its first any text. The first is the common name too
+    #[arg(long = "name", value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+    /// The directory to write to [default: the authority's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// What the files are called: FILE.pem and FILE-key.pem [default: server or client]
+    #[arg(long = "as", value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// How many days it is valid
+    #[arg(long, default_value = "365", value_parser = days())]
+    pub(crate) days: u32,
+    /// The day from which it is valid, such as 2026-01-01 [default: now]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<Date>,
+    /// The kind of key: ecdsa (P-256), rsa (2048 bits) or ed25519
+    #[arg(long, value_name = "KIND", default_value = "ecdsa")]
+    pub(crate) key: KeyKind,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS))
+}
+
+/// `turnstile forward`.
+#[derive(Debug, Args)]
+pub(crate) struct Forward {
+    /// Where to listen: host:port or unix:///path; port 0 lets the system choose one. The
+    /// port is printed, alone, on standard output
+    #[arg(value_parser = parse_stream)]
+    pub(crate) local: Address,
+    /// What the exit is asked to connect to: host:port, as the exit knows it
+    pub(crate) target: Authority,
+    /// The exit: a turnstile whose listener offers `service = "connect"`
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_stream)]
+    pub(crate) via: Address,
+    /// How to get in
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
+    /// How long to try to reach the exit
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }
@@ -104,6 +295,15 @@ pub(crate) enum Auth {
     None,
     /// There is one, with this digest.
     Hmac(Digest),
+}
+
+/// An address that can be listened on and connected to for streams.
+fn parse_stream(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
+        Ok(_) => Err("expected host:port or unix:///path".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn parse_auth(text: &str) -> Result<Auth, String> {

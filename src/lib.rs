@@ -7,7 +7,8 @@
 //!
 //! | what it is | remote end | gate | local end |
 //! |---|---|---|---|
-//! | a server connection | an accepted [socket](net::socket) | asks | a [service](proto::service) |
+//! | a server connection | an accepted [socket](net::socket), or [TLS](net::tls) over it | asks | a [service](proto::service) |
+//! | a relayed connection | the same | asks | a [connection onward](net::forward) |
 //! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
 //! | `turnstile load` | a socket to a server | answers | a [generator](load::generator) |
 //!
@@ -16,7 +17,7 @@
 //! Imports run from left to right only; a test reads the sources and fails when one does not.
 //!
 //! ```text
-//! main -> daemon, client, load -> config, net -> proto
+//! main -> daemon, client, load -> config, net, certificates -> proto
 //! ```
 //!
 //! | folder | what it is | what it must not do |
@@ -24,8 +25,9 @@
 //! | [`proto`] | the rules: bytes, time and nonces in, bytes and decisions out | name a socket, a clock, or chance |
 //! | [`net`] | readiness: the only folder that names mio | know a protocol |
 //! | [`config`] | TOML to a checked, typed plan | open a socket |
+//! | [`certificates`] | making, keeping and reading certificates | decide whom to trust |
 //! | [`daemon`] | a plan to sources in the reactor, until it is stopped | block |
-//! | [`client`] | talking to a server from a terminal or a pipe | |
+//! | [`client`] | talking to a server from a terminal or a pipe, inspecting its TLS | |
 //! | [`load`] | many clients at once, timed and checked | leave out what would spoil the figures |
 //!
 //! # The states of a session
@@ -73,6 +75,7 @@
 //! The reactor and the sessions tell one [observer](proto::event::Observer) what happens. The log is
 //! one; with `RUST_LOG=trace` it shows every turn, event, read, write and state.
 
+pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -5,15 +5,19 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use rustls::client::Resumption;
 
+use turnstile::client::tls;
+use turnstile::config::Address;
 use turnstile::load::compare::{compare, describe};
 use turnstile::load::find_rate::Search;
 use turnstile::load::objective::Objective;
 use turnstile::load::outcome::Outcome;
 use turnstile::load::payload::{Exchange, Payload};
-use turnstile::load::plan::{Activity, FEWEST, Length, Plan};
+use turnstile::load::plan::{Activity, FEWEST, Length, Plan, Security};
 use turnstile::load::run::run;
 use turnstile::load::summary::summarize;
 use turnstile::load::{hdr_log, html, merge};
@@ -69,7 +73,13 @@ pub(crate) fn report(words: &cli::Report) -> anyhow::Result<ExitCode> {
 }
 
 fn plan(words: cli::Load) -> anyhow::Result<Plan> {
-    let gate = crate::gate(&words.credentials)?;
+    let gate = match (&words.address, words.credentials.auth) {
+        // The environment may hold a secret for other calls.
+        (Address::Udp(_), None) => None,
+        _ => crate::gate(&words.credentials)?,
+    };
+    let security = crate::security(&words.address, &words.tls.into())?;
+    let security = security.map(|tls| secure(tls, words.tls_resume, words.connections));
     let activity = match words.activity {
         cli::Activity { connect_per_request: true, .. } => Activity::Visits,
         cli::Activity { handshake_only: true, .. } => Activity::Handshakes,
@@ -88,6 +98,7 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
     Ok(Plan {
         address: words.address,
         gate,
+        security,
         activity,
         connections: words.connections,
         length: words.requests.map_or(Length::Time(words.duration), Length::Requests),
@@ -100,6 +111,17 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         timeout: words.timeout,
         sources: words.source,
     })
+}
+
+/// What all connections need for TLS. Sessions are kept for each other only where that is asked for:
+/// a full handshake is the more honest default.
+fn secure(tls: tls::Security, resumes: bool, connections: usize) -> Security {
+    let mut config = tls.config;
+    if resumes {
+        // A ticket is for one connection (RFC 8446, C.4): as many are kept as may be wanted.
+        Arc::make_mut(&mut config).resumption = Resumption::in_memory_sessions(connections);
+    }
+    Security { config, name: tls.name }
 }
 
 /// One run, and whether it met what was demanded.

@@ -8,15 +8,24 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use cli::{Auth, Check, Cli, Command, Configuration, Connect, Credentials};
+use cli::{
+    Auth, Cert, Check, Cli, Command, Configuration, Connect, Credentials, Forward, Inspect,
+    NewCertificate,
+};
+use turnstile::certificates::describe::Description;
+use turnstile::certificates::issue::{self, Issued, Life, Order, Purpose};
+use turnstile::certificates::store::{self, Paths};
 use turnstile::client::connect::{self, Request};
-use turnstile::client::credentials;
-use turnstile::config::{self, ConfigError, Source};
-use turnstile::daemon;
+use turnstile::client::{credentials, inspect, tls};
+use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream};
+use turnstile::daemon::{self, Daemon};
 use turnstile::proto::gate::{Digest, Secret};
 
 /// A configuration that cannot be used: `EX_CONFIG` of sysexits(3).
@@ -44,6 +53,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(configuration) => serve(configuration)?,
         Command::Check(check) => print(&self::check(check)?)?,
         Command::Connect(connect) => self::connect(connect)?,
+        Command::Forward(forward) => self::forward(forward)?,
+        Command::Inspect(inspect) => self::inspect(inspect)?,
+        Command::Cert(cert) => print(self::cert(cert)?.as_bytes())?,
         Command::Secret => print(&secret()?)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -61,15 +73,35 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
     let plan = config::load(&Source::from_option(configuration.config))?;
-    let log = daemon::log::start();
-    let outcome = daemon::serve(&plan, &log);
+    let log = daemon::log::start("info");
+    let outcome = Daemon::open(&plan).and_then(|daemon| daemon.run(&log));
     log.finish();
     Ok(outcome?)
+}
+
+fn forward(forward: Forward) -> anyhow::Result<()> {
+    let Forward { local, target, via, credentials, timeout } = forward;
+    let upstream = Upstream { gate: gate(&credentials)?, target: Some(target) };
+    let connect = Some(timeout);
+    let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
+    let log = daemon::log::start("warn");
+    let outcome = Daemon::open(&plan).map_err(anyhow::Error::from).and_then(|daemon| {
+        for address in daemon.bound() {
+            let port = address.rsplit(':').next().filter(|_| address.starts_with("tcp://"));
+            print(format!("{}\n", port.unwrap_or(address)).as_bytes())?;
+        }
+        Ok(daemon.run(&log)?)
+    });
+    log.finish();
+    outcome
 }
 
 fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
+    for warning in plan.warnings(Timestamp::now()) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     Ok(match (check.print, &source) {
         (false, _) => {
             format!("{source} is sound: {} listeners\n", plan.listeners.len()).into_bytes()
@@ -81,11 +113,35 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
 
 fn connect(connect: Connect) -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let gate = gate(&connect.credentials)?;
-    Ok(connect::run(Request { address: connect.address, gate, timeout: connect.timeout })?)
+    let gate = match (&connect.address, connect.credentials.auth) {
+        // The environment may hold a secret for other calls.
+        (Address::Udp(_), None) => None,
+        (Address::Udp(_), Some(Auth::Hmac(digest))) => {
+            anyhow::bail!("--auth {digest} is for streams: datagrams have no gate; leave it out")
+        }
+        _ => gate(&connect.credentials)?,
+    };
+    let Connect { address, timeout, .. } = connect;
+    let security = security(&address, &connect.tls.into())?;
+    Ok(connect::run(Request { address, gate, security, timeout })?)
 }
 
-/// What a client answers at the gate, or `None` where it is to expect none.
+/// How TLS is spoken with `address`, where it is; says aloud what the user must know of it.
+fn security(address: &Address, options: &tls::Options) -> anyhow::Result<Option<tls::Security>> {
+    let security = match address {
+        Address::Tls(at) => Some(tls::prepare(options, at)?),
+        _ if *options == tls::Options::default() => None,
+        _ => anyhow::bail!(
+            "{address} has no TLS to set up: write tls://, or leave those options out"
+        ),
+    };
+    for warning in security.iter().flat_map(|security| &security.warnings) {
+        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+    }
+    Ok(security)
+}
+
+/// What answers the challenge of a gate, where there is one.
 fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
     let secret = credentials::secret(credentials.secret_file.as_deref())?;
     Ok(match (credentials.auth, secret) {
@@ -97,6 +153,62 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
             credentials::VARIABLE
         ),
     })
+}
+
+/// Prints what was found, and fails with what is wrong.
+fn inspect(inspect: Inspect) -> anyhow::Result<()> {
+    let report = inspect::run(inspect::Request {
+        address: inspect.address,
+        server_name: inspect.server_name,
+        ca: inspect.ca,
+        identity: inspect.cert.zip(inspect.key),
+        alpn: inspect.alpn,
+        version: inspect.tls_version,
+        timeout: inspect.timeout,
+    })?;
+    if inspect.json {
+        print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    } else {
+        print(report.to_string().as_bytes())?;
+    }
+    let faults: Vec<_> = report.faults.iter().map(|fault| fault.sentence.as_str()).collect();
+    anyhow::ensure!(faults.is_empty(), "{}: {}", report.address, faults.join("; moreover, "));
+    Ok(())
+}
+
+fn cert(cert: Cert) -> anyhow::Result<String> {
+    let (purpose, new) = match cert {
+        Cert::Ca(new) => {
+            let issued = issue::new_authority(&new.name, life(new.from, new.days)?, new.key)?;
+            return keep(&Paths::new(&new.out, "ca"), &issued, new.force);
+        }
+        Cert::Server(new) => (Purpose::Server, new),
+        Cert::Client(new) => (Purpose::Client, new),
+    };
+    let NewCertificate { ca, names, out, file, days, from, key, force } = new;
+    let file = file.unwrap_or_else(|| purpose.to_string());
+    let authority = store::load_authority(&ca)?;
+    let issued = authority.issue(&Order { purpose, names, life: life(from, days)?, key })?;
+    keep(&Paths::new(&out.unwrap_or(ca), &file), &issued, force)
+}
+
+fn life(from: Option<Date>, days: u32) -> anyhow::Result<Life> {
+    Ok(match from {
+        None => Life::from_now(Timestamp::now(), days)?,
+        Some(date) => Life::from_start(date.to_zoned(TimeZone::UTC)?.timestamp(), days)?,
+    })
+}
+
+/// Writes a new certificate to its files, and says what it is.
+fn keep(paths: &Paths, issued: &Issued, force: bool) -> anyhow::Result<String> {
+    paths.write(issued, force)?;
+    let Description { subject, not_after, key, sha256, .. } =
+        Description::read(&issued.certificate)?;
+    Ok(format!(
+        "{}: {subject}, {key}, valid until {not_after}, SHA-256 {sha256}\n{}: its private key\n",
+        paths.certificate.display(),
+        paths.key.display()
+    ))
 }
 
 /// 256 bits, in characters that every file and shell can hold.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use turnstile::config::{
-    self, BUILT_IN, ConfigError, Plan, Report, SecretOrigin, Source, Timeouts, service_name,
+    self, BUILT_IN, ConfigError, Plan, Report, SecretOrigin, Service, Source, Timeouts,
+    service_name,
 };
 use turnstile::proto::gate::Digest;
 use turnstile::proto::service::Kind;
@@ -52,6 +53,7 @@ fn the_built_in_configuration_is_sound_and_complete() {
         ("once", "tcp://127.0.0.1:9998", "once"),
         ("greet", "tcp://127.0.0.1:8090", "greet"),
         ("time", "tcp://127.0.0.1:12345", "time"),
+        ("tls", "tcp://127.0.0.1:8000", "reply"),
         ("udp-reply", "udp://127.0.0.1:12345", "reply"),
         ("echo", "tcp://127.0.0.1:7007", "echo"),
         ("discard", "tcp://127.0.0.1:7009", "discard"),
@@ -62,8 +64,8 @@ fn the_built_in_configuration_is_sound_and_complete() {
     let expected = expected.map(|(name, address, service)| (name, address.to_owned(), service));
     assert_eq!(listeners, expected);
     assert_eq!(
-        plan.listeners[4].service,
-        Kind::Reply(b"UDP server sending data".as_slice().into())
+        plan.listeners[5].service,
+        Service::Own(Kind::Reply(b"UDP server sending data".as_slice().into()))
     );
 
     let gate = plan.listeners[0].gate.as_ref().expect("the first listener has a gate");
@@ -76,11 +78,12 @@ fn the_built_in_configuration_is_sound_and_complete() {
 fn the_figures_of_the_built_in_configuration_are_the_defaults() {
     let built_in = plan(BUILT_IN);
     let bare = plan(UPPER);
-    assert_eq!(built_in.limits, bare.limits);
+    assert_eq!((built_in.limits, built_in.resolver), (bare.limits.clone(), bare.resolver.clone()));
     assert_eq!(built_in.listeners[0].timeouts, bare.listeners[0].timeouts);
     assert_eq!(bare.limits.connections, 10_000);
     assert_eq!(bare.limits.buffer, 65_536);
     let expected = Timeouts {
+        tls: Some(Duration::from_secs(10)),
         auth: Some(Duration::from_secs(10)),
         idle: Some(Duration::from_secs(600)),
         half_close: Some(Duration::from_secs(30)),
@@ -93,6 +96,7 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
 fn every_key_reaches_the_plan() {
     let plan = plan(
         "[limits]\nconnections = 5\nconnections_per_ip = 2\ndrain = '0s'\nbuffer = 4096\n\
+         [resolver]\nservers = ['192.0.2.53', '::1', '[::1]:5353']\n\
          [[secret]]\nname = 'one'\nvalue = '1'\n[[secret]]\nname = 'two'\nvalue = '2'\n\
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
          auth = 'hmac-sha256'\nunix_mode = '0660'\n\
@@ -103,10 +107,13 @@ fn every_key_reaches_the_plan() {
     );
     assert_eq!((plan.limits.connections, plan.limits.connections_per_ip), (5, 2));
     assert_eq!((plan.limits.drain, plan.limits.buffer), (Duration::ZERO, 4096));
+    let servers: Vec<_> = plan.resolver.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[::1]:53", "[::1]:5353"]);
     let [a, b, c] = plan.listeners.as_slice() else { panic!("three listeners") };
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
     let expected = Timeouts {
+        tls: Some(Duration::from_secs(10)),
         auth: None,
         idle: Some(Duration::from_millis(250)),
         half_close: Some(Duration::from_secs(3600)),
@@ -138,16 +145,29 @@ fn wrong_values_are_pointed_at() {
     }
 
     let cases = [
+        ("servers = '192.0.2.1'", "2:11 `servers`: expected a list, found a string"),
+        ("servers = [53]", "2:11 `servers`: expected a string, found a whole number"),
+        ("servers = ['ns.example']", "2:11 `servers`: `ns.example` is not the address of a name"),
+        ("servers = ['192.0.2.1:0']", "2:11 `servers`: `192.0.2.1:0` is not the address of a name"),
+        ("servers = ['::1', '::2', '::3', '::4']", "2:11 `servers`: 4 name servers are too many"),
+        ("server = []", "2:1 unknown key `server` in [resolver]"),
+    ];
+    for (line, expected) in cases {
+        let found = problems(&format!("[resolver]\n{line}\n{UPPER}"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{line}: {found:?}");
+    }
+
+    let cases = [
         ("auth = 'md5'", "5:8 `auth`: unknown authentication `md5`"),
-        ("text = 'hello'", "5:8 `upper` has no use for a `text`"),
+        ("text = 'hello'", "5:8 `upper` has no use for `text`"),
         ("amplify = 1", "5:11 `amplify`: expected true or false, found a whole number"),
         ("amplify = true", "5:11 `amplify` is for datagrams"),
         ("unix_mode = '0600'", "5:13 `unix_mode` is for Unix sockets"),
         ("secrets = []", "5:11 `secrets` without `auth`: this listener lets everyone in"),
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),
         ("auth = 'hmac-md5'", "5:8 a gate without a secret lets nobody in"),
-        ("timeouts.connect = '1s'", "5:10 unknown key `connect` in [listener.timeouts]"),
-        ("tls = {}", "5:1 unknown key `tls` in [[listener]]"),
+        ("timeouts.connect = '1s'", "5:20 `upper` has no use for `connect`"),
+        ("tls = 1", "5:7 `tls`: expected a table, found a whole number"),
         ("timeouts = 5", "5:12 `timeouts`: expected a table, found a whole number"),
     ];
     for (line, expected) in cases {
@@ -165,8 +185,23 @@ fn wrong_listeners_are_pointed_at() {
         ("''", "'localhost:80'", "'upper'", "2:8 `name`: not a name"),
         ("'a'", "'tls://h:80'", "'upper'", "3:11 `address`: `tls://h:80` cannot be listened on"),
         ("'a'", "'localhost:80'", "'uper'", "4:11 `service`: unknown service `uper`"),
-        ("'a'", "'localhost:80'", "'forward'", "4:11 `service`: unknown service `forward`"),
-        ("'a'", "'localhost:80'", "'reply'", "4:11 `reply` has no `text` to reply with"),
+        ("'a'", "'localhost:80'", "'proxy'", "4:11 `service`: unknown service `proxy`"),
+        ("'a'", "'localhost:80'", "'reply'", "4:11 this service needs `text`"),
+        ("'a'", "'localhost:80'", "'forward'", "4:11 this service needs `to`"),
+        (
+            "'a'",
+            "'udp://localhost:80'",
+            "'forward'\nto = 'b:1'",
+            "3:11 datagrams cannot be forwarded",
+        ),
+        ("'a'", "'localhost:80'", "'echo'\nto = 'b:1'", "5:6 `echo` has no use for `to`"),
+        ("'a'", "'localhost:80'", "'forward'\nto = []", "5:6 `to`: there is nowhere to forward to"),
+        (
+            "'a'",
+            "'localhost:80'",
+            "'forward'\nto = 'udp://b:1'",
+            "5:6 `to`: `udp://b:1` cannot be forwarded to",
+        ),
         ("'a'", "'localhost:80'", "7", "4:11 `service`: expected a string, found a whole number"),
     ];
     for (name, address, service, expected) in cases {

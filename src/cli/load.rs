@@ -11,12 +11,13 @@ use turnstile::config::units::{parse_duration, parse_size};
 use turnstile::load::objective::Objective;
 use turnstile::load::payload::{Expectation, Template};
 
-use super::Credentials;
+use super::{Credentials, Tls};
 
 /// `turnstile load`.
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// What to put under load: tcp://host:port, udp://host:port, unix:///path, or host:port for tcp
+    /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path,
+    /// or host:port for tcp
     pub(crate) address: Address,
     /// How many connections there are at a time
     #[arg(short, long, value_name = "COUNT", default_value_t = 50)]
@@ -63,6 +64,12 @@ pub(crate) struct Load {
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
+    /// How TLS is spoken, with tls://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Resume earlier TLS sessions where the server offers it, instead of a full handshake each time
+    #[arg(long, help_heading = "TLS")]
+    pub(crate) tls_resume: bool,
     /// What must hold, such as 'p99<5ms', 'errors<0.1%' or 'rate>1000'; exit code 3 where it
     /// does not. May be given again
     #[arg(long, value_name = "OBJECTIVE")]

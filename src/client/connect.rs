@@ -1,21 +1,25 @@
 //! `turnstile connect`: one session between a server and the terminal.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::certificate;
 use super::terminal::Terminal;
+use super::tls::Security;
 use crate::config::{Address, ResolveError};
 use crate::net::clock::SystemClock;
 use crate::net::dial::{self, Target};
 use crate::net::reactor::{Context, Next, Reactor, Source};
 use crate::net::socket::{Socket, Stream};
 use crate::net::stdio::Stdio;
+use crate::net::tls::socket::ClientSocket;
 use crate::net::udp_peer::{Framing, UdpPeer};
 use crate::proto::buffer::Pool;
-use crate::proto::end::{End, Progress, Side, Turn};
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Event, Observer, Readiness, Subject};
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::pipe::Pipe;
@@ -30,7 +34,9 @@ pub struct Request {
     pub address: Address,
     /// What answers the server's challenge, where there is a gate.
     pub gate: Option<(Secret, Digest)>,
-    /// How long to wait for the connection, for the challenge, and for the answer to a datagram.
+    /// How TLS is spoken, where it is.
+    pub security: Option<Security>,
+    /// How long to wait for the connection, for TLS, for the challenge, and for the answer to a datagram.
     pub timeout: Duration,
 }
 
@@ -69,9 +75,33 @@ pub enum ConnectError {
     /// There was no gate.
     #[error("{0} closed the connection before it had sent a challenge; is there a gate (--auth)?")]
     NoChallenge(Address),
+    /// TLS failed.
+    #[error(
+        "TLS with {address} failed: {cause} (--ca says whom to trust, --server-name whom to expect, \
+         --cert and --key what to show)"
+    )]
+    Tls {
+        /// Where to.
+        address: Address,
+        /// Why.
+        cause: String,
+    },
+    /// TLS cannot begin.
+    #[error("TLS cannot begin: {0}")]
+    TlsStart(#[from] rustls::Error),
+    /// The server went without saying that it was done.
+    #[error(
+        "{0} ended the connection without a close_notify: what it sent may not have been all of it"
+    )]
+    Truncated(Address),
     /// The connection was lost in the middle.
     #[error("the connection to {0} was lost: {1}")]
     Lost(Address, io::Error),
+    /// What was typed or piped does not fit into one datagram.
+    #[error(
+        "the input for {0} is longer than the longest datagram, 65,507 bytes; send less at a time"
+    )]
+    TooLong(Address),
     /// Standard input or output failed.
     #[error("the terminal failed: {0}")]
     Terminal(io::Error),
@@ -137,21 +167,38 @@ struct Call {
 
 enum Stage {
     /// Trying one address after the other.
-    Dialing { places: VecDeque<Place>, stream: Option<Stream>, until: Instant },
+    Dialing {
+        places: VecDeque<Place>,
+        stream: Option<Stream>,
+        /// What events said of the stream, kept for its socket: a server that speaks first may
+        /// have spoken in the event that tells of the connection, and the kernel says it once.
+        readiness: Readiness,
+        until: Instant,
+    },
     /// Joined to the terminal.
     Talking(Box<Session<Remote, Terminal>>),
+}
+
+/// How the server ended, beside the reason.
+struct Ending {
+    carried: (u64, u64),
+    was_cut_off: bool,
+    was_truncated: bool,
+    cause: Option<String>,
 }
 
 /// What faces the server.
 enum Remote {
     Stream(Socket),
+    Tls(Box<ClientSocket>),
     Datagrams(UdpPeer),
 }
 
 impl Call {
     fn new(request: Request, places: VecDeque<Place>) -> Self {
         let until = Instant::now() + request.timeout;
-        Self { request, stage: Stage::Dialing { places, stream: None, until } }
+        let readiness = Readiness::NONE;
+        Self { request, stage: Stage::Dialing { places, stream: None, readiness, until } }
     }
 
     /// Ends the program with what it came to.
@@ -162,7 +209,9 @@ impl Call {
 
     /// Begins with the next address, or gives up with what was wrong with the last.
     fn dial(&mut self, context: &mut Context<'_, Self>, mut reason: io::Error) -> Next {
-        let Stage::Dialing { places, stream, .. } = &mut self.stage else { return Next::Wait };
+        let Stage::Dialing { places, stream, readiness, .. } = &mut self.stage else {
+            return Next::Wait;
+        };
         while let Some(place) = places.pop_front() {
             let begun = match place {
                 Place::Datagrams(peer) => match UdpPeer::connect(peer, datagram_framing()) {
@@ -174,6 +223,7 @@ impl Call {
             match begun {
                 Ok(begun) => {
                     *stream = Some(begun);
+                    *readiness = Readiness::NONE;
                     return Next::Wait;
                 }
                 Err(error) => reason = error,
@@ -185,7 +235,9 @@ impl Call {
 
     /// Looks whether the connection is there.
     fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        let Stage::Dialing { stream, until, .. } = &mut self.stage else { return Next::Wait };
+        let Stage::Dialing { stream, readiness, until, .. } = &mut self.stage else {
+            return Next::Wait;
+        };
         if context.now >= *until {
             let what = "no connection";
             let advice = "; is the address right, and no firewall between?";
@@ -193,7 +245,16 @@ impl Call {
         }
         let Some(dialed) = stream.take() else { return Next::Wait };
         match dial::outcome(&dialed) {
-            Ok(true) => self.talk(Remote::Stream(Socket::new(dialed, Side::Remote)), context),
+            Ok(true) => {
+                let readiness = *readiness;
+                match self.secure(dialed) {
+                    Ok(mut remote) => {
+                        remote.handle_readiness(readiness);
+                        self.talk(remote, context)
+                    }
+                    Err(error) => self.end(context, Err(error.into())),
+                }
+            }
             Ok(false) => {
                 *stream = Some(dialed);
                 Next::Wait
@@ -202,11 +263,32 @@ impl Call {
         }
     }
 
+    /// Puts TLS over the connection, where it is asked for.
+    fn secure(&mut self, stream: Stream) -> Result<Remote, rustls::Error> {
+        let Some(security) = &self.request.security else {
+            return Ok(Remote::Stream(Socket::new(stream, Side::Remote)));
+        };
+        let (config, name) = (Arc::clone(&security.config), security.name.clone());
+        ClientSocket::connect(stream, config, name).map(|socket| Remote::Tls(Box::new(socket)))
+    }
+
+    /// Prints the server's certificate once it is there, if that was asked for.
+    fn show_certificate(&mut self) {
+        let Stage::Talking(session) = &mut self.stage else { return };
+        let Remote::Tls(socket) = session.remote() else { return };
+        let wanted = self.request.security.as_mut().filter(|it| it.show_certificate);
+        let own = socket.peer_certificates().and_then(<[_]>::first);
+        if let (Some(security), Some(own)) = (wanted, own) {
+            security.show_certificate = false;
+            let _ = write!(io::stderr(), "{}", certificate::describe(own));
+        }
+    }
+
     /// Joins the connection to the terminal.
     fn talk(&mut self, mut remote: Remote, context: &mut Context<'_, Self>) -> Next {
         let stdio = Stdio::new();
         let registered = stdio.register(context).and_then(|()| match &mut remote {
-            Remote::Stream(_) => Ok(()),
+            Remote::Stream(_) | Remote::Tls(_) => Ok(()),
             Remote::Datagrams(peer) => peer.register(context),
         });
         if let Err(error) = registered {
@@ -214,7 +296,8 @@ impl Call {
         }
         let limit = Some(self.request.timeout);
         let answer_limit = matches!(remote, Remote::Datagrams(_)).then_some(self.request.timeout);
-        let timeouts = Timeouts { auth: limit, half_close: answer_limit, ..Timeouts::NONE };
+        let timeouts =
+            Timeouts { tls: limit, auth: limit, half_close: answer_limit, ..Timeouts::NONE };
         let admission = match &self.request.gate {
             Some((secret, digest)) => Admission::Guest(Rc::new(secret.clone()), *digest),
             None => Admission::Open,
@@ -226,6 +309,12 @@ impl Call {
     }
 
     fn converse(&mut self, context: &mut Context<'_, Self>) -> Next {
+        let next = self.exchange(context);
+        self.show_certificate();
+        next
+    }
+
+    fn exchange(&mut self, context: &mut Context<'_, Self>) -> Next {
         let Stage::Talking(session) = &mut self.stage else { return Next::Wait };
         let now = context.now;
         let (pool, host, watch) = context.parts("connect", &self.request.address);
@@ -242,7 +331,9 @@ impl Call {
         session.dispose(&mut turn, &reason);
         let was_cut_off = session.local().was_cut_off();
         let carried = session.carried();
-        let outcome = self.judge(reason, carried, was_cut_off);
+        let Standing { was_truncated, cause, .. } = session.remote().standing();
+        let cause = cause.map(str::to_owned);
+        let outcome = self.judge(reason, Ending { carried, was_cut_off, was_truncated, cause });
         self.end(context, outcome)
     }
 
@@ -263,28 +354,41 @@ impl Call {
     /// What the end of the session means to a person. The gate does not say whether it opened:
     /// that it did not shows in a server that closes without having said anything else, although
     /// something was asked or might have been.
-    fn judge(
-        &self,
-        reason: CloseReason,
-        (received, sent): (u64, u64),
-        was_cut_off: bool,
-    ) -> Result<(), ConnectError> {
+    fn judge(&self, reason: CloseReason, ending: Ending) -> Result<(), ConnectError> {
         let address = || self.request.address.clone();
+        let Ending { carried: (received, sent), was_cut_off, was_truncated, cause } = ending;
         let seems_refused = self.request.gate.as_ref().is_some_and(|(_, digest)| {
             received == CHALLENGE_LEN as u64 && (was_cut_off || sent > digest.answer_len() as u64)
         });
+        if let Some(cause) = cause {
+            return Err(ConnectError::Tls { address: address(), cause });
+        }
         match reason {
-            CloseReason::Finished | CloseReason::Served | CloseReason::Failed(Side::Remote, _)
+            CloseReason::Finished
+            | CloseReason::Served
+            | CloseReason::Truncated
+            | CloseReason::Failed(Side::Remote, _)
                 if seems_refused =>
             {
                 Err(ConnectError::GateRefused(address()))
             }
+            CloseReason::Finished | CloseReason::Served | CloseReason::Truncated
+                if was_truncated =>
+            {
+                Err(ConnectError::Truncated(address()))
+            }
             CloseReason::NoChallenge => Err(ConnectError::NoChallenge(address())),
+            CloseReason::Failed(Side::Remote, io::ErrorKind::FileTooLarge) => {
+                Err(ConnectError::TooLong(address()))
+            }
             CloseReason::Failed(Side::Remote, kind) => {
                 Err(ConnectError::Lost(address(), kind.into()))
             }
             CloseReason::Failed(Side::Local, io::ErrorKind::BrokenPipe) => Ok(()),
             CloseReason::Failed(Side::Local, kind) => Err(ConnectError::Terminal(kind.into())),
+            CloseReason::Deadline(Deadline::Tls) => {
+                Err(self.timed_out("no TLS handshake", "; does it speak TLS?"))
+            }
             CloseReason::Deadline(Deadline::Auth) => {
                 Err(self.timed_out("no challenge", "; is there a gate (--auth)?"))
             }
@@ -307,11 +411,15 @@ impl Source for Call {
     }
 
     fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
-        if let (Stage::Talking(session), Side::Remote) = (&mut self.stage, side) {
-            match session.remote() {
-                Remote::Stream(socket) => socket.handle_readiness(readiness),
-                Remote::Datagrams(peer) => peer.handle_readiness(readiness),
+        match (&mut self.stage, side) {
+            (Stage::Dialing { readiness: known, .. }, Side::Remote) => {
+                *known = known.with(readiness);
             }
+            (Stage::Talking(session), Side::Remote) => {
+                session.remote().handle_readiness(readiness);
+            }
+            // The terminal asks poll(2) itself.
+            (_, Side::Local) => {}
         }
     }
 
@@ -330,6 +438,17 @@ impl Source for Call {
     }
 }
 
+impl Remote {
+    /// Remembers what an event said.
+    fn handle_readiness(&mut self, readiness: Readiness) {
+        match self {
+            Self::Stream(socket) => socket.handle_readiness(readiness),
+            Self::Tls(socket) => socket.handle_readiness(readiness),
+            Self::Datagrams(peer) => peer.handle_readiness(readiness),
+        }
+    }
+}
+
 impl End for Remote {
     fn exchange(
         &mut self,
@@ -339,7 +458,21 @@ impl End for Remote {
     ) -> io::Result<Progress> {
         match self {
             Self::Stream(socket) => socket.exchange(to, from, turn),
+            Self::Tls(socket) => socket.exchange(to, from, turn),
             Self::Datagrams(peer) => peer.exchange(to, from, turn),
+        }
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        match self {
+            Self::Tls(socket) => socket.standing(),
+            Self::Stream(_) | Self::Datagrams(_) => Standing::UP,
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        if let Self::Tls(socket) = self {
+            socket.dispose(pool);
         }
     }
 }

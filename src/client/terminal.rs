@@ -24,13 +24,12 @@ pub struct Terminal {
 }
 
 /// A conversation with a person.
-#[derive(Default)]
 struct Conversation {
     /// What was typed of the next line.
     typed: Vec<u8>,
     /// Whether the prompt is to be shown (again).
     prompt_is_due: bool,
-    /// Whether the last byte of the reply ended a line.
+    /// Whether the cursor stands where a line begins, as far as the server's replies tell.
     at_line_start: bool,
     has_left: bool,
 }
@@ -39,8 +38,7 @@ impl Terminal {
     /// Talks to a person where `is_conversation`, else to a program.
     #[must_use]
     pub fn new(stdio: Stdio, is_conversation: bool) -> Self {
-        let conversation = is_conversation
-            .then(|| Conversation { prompt_is_due: true, ..Conversation::default() });
+        let conversation = is_conversation.then(Conversation::new);
         Self { stdio, conversation, was_cut_off: false }
     }
 
@@ -115,6 +113,10 @@ impl End for Terminal {
 }
 
 impl Conversation {
+    fn new() -> Self {
+        Self { typed: Vec::new(), prompt_is_due: true, at_line_start: true, has_left: false }
+    }
+
     fn show_prompt(&mut self) {
         if self.prompt_is_due {
             let line_end = if self.at_line_start { "" } else { "\n" };

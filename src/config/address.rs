@@ -64,6 +64,12 @@ impl Address {
 }
 
 impl HostPort {
+    /// Whether the host is given by name, so that somebody must be asked for its address.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.host.contains(':') && self.host.parse::<IpAddr>().is_err()
+    }
+
     /// Every socket address that this host and port stand for; never none.
     ///
     /// A host name is looked up by the system's resolver, which blocks, for seconds when a name
@@ -88,6 +94,14 @@ impl HostPort {
 pub struct ResolveError {
     host: String,
     reason: io::Error,
+}
+
+impl ResolveError {
+    /// Nothing was found for `host`, because of `reason`.
+    #[must_use]
+    pub fn new(host: String, reason: io::Error) -> Self {
+        Self { host, reason }
+    }
 }
 
 /// A text is not an address.

@@ -3,19 +3,21 @@
 //! Invariant: a plan comes out only when no fault was found, and every fault is found in one pass.
 
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::proto::gate::Secret;
-use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Timeouts, service_name};
+use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Resolver, Service, Timeouts};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
+use super::services;
 use super::table::Table;
-use super::values;
+use super::tls::{self, MIN_TLS_BUFFER, Tls};
+use super::{units, values};
 
 /// The secret that the tutorials and the built-in configuration use. Everyone knows it.
 pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
@@ -31,6 +33,7 @@ pub(super) fn plan(
 ) -> Option<Plan> {
     let mut document = Table::new("the file", document);
     let limits = limits(&mut document, faults);
+    let resolver = resolver(&mut document, faults);
     let secrets = secrets::read(&mut document, folder, faults);
     if document.lacks("listener") {
         let help = "add a [[listener]] with a name, an address and a service";
@@ -39,10 +42,11 @@ pub(super) fn plan(
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
-        listeners.extend(listener(table, &secrets, &mut seen, faults));
+        let place = Place { folder, secrets: &secrets, buffer: limits.buffer };
+        listeners.extend(listener(table, &place, &mut seen, faults));
     }
     document.finish(faults);
-    faults.are_none().then_some(Plan { limits, secrets: secrets.fetched, listeners })
+    faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
 }
 
 fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
@@ -58,6 +62,21 @@ fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
     limits
 }
 
+fn resolver(document: &mut Table<'_>, faults: &mut Faults) -> Resolver {
+    let mut resolver = Resolver::default();
+    let Some(mut table) = document.table("resolver", "[resolver]", faults) else { return resolver };
+    set(&mut resolver.servers, table.take("servers", values::name_servers, faults));
+    table.finish(faults);
+    resolver
+}
+
+/// What a listener is read with, but does not change.
+struct Place<'a> {
+    folder: &'a Path,
+    secrets: &'a Secrets,
+    buffer: usize,
+}
+
 /// Names and addresses of the listeners so far.
 #[derive(Default)]
 struct Seen {
@@ -67,19 +86,27 @@ struct Seen {
 
 fn listener(
     mut table: Table<'_>,
-    secrets: &Secrets,
+    around: &Place<'_>,
     seen: &mut Seen,
     faults: &mut Faults,
 ) -> Option<Listener> {
     let name = table.require("name", values::name, faults);
     let address = table.require("address", values::listener_address, faults);
     let place = address.as_ref().map(Spanned::get_ref);
-    let service = service(&mut table, faults);
-    let gate = gate(&mut table, address.as_ref(), secrets, faults);
-    let timeouts = timeouts(&mut table, place, faults);
+    let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
+    let tls = tls(&mut table, address.as_ref(), around, faults);
+    let (timeouts, connect) = timeouts(&mut table, place, faults);
+    let service = services::read(&mut table, connect, around.secrets, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
+    if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
+        (&service, place, &address)
+    {
+        let message = "datagrams cannot be forwarded";
+        let help = "listen on tcp:// or unix://";
+        faults.add(address.span(), Fault::new(message, "udp", help));
+    }
 
     if let (Some(amplify), Some(Address::Tcp(_) | Address::Unix(_))) = (&amplify, place) {
         let message = "`amplify` is for datagrams";
@@ -102,6 +129,7 @@ fn listener(
         address: address?.into_inner(),
         service: service?,
         gate,
+        tls,
         timeouts,
         amplify: amplify.is_some_and(Spanned::into_inner),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
@@ -129,31 +157,6 @@ impl Seen {
             faults.add(address.span(), Fault::new(message, "again", help));
         }
         self.addresses.push(address.get_ref().clone());
-    }
-}
-
-fn service(table: &mut Table<'_>, faults: &mut Faults) -> Option<Kind> {
-    let text_is_given = table.has("text");
-    let text = table.take("text", values::reply_text, faults);
-    let service = table.require("service", values::service, faults)?;
-    let span = service.span();
-    match (service.into_inner(), text) {
-        (Kind::Reply(_), Some(text)) => Some(Kind::Reply(text.into_inner().into())),
-        (Kind::Reply(_), None) => {
-            if !text_is_given {
-                let message = "`reply` has no `text` to reply with";
-                let help = "add a line `text = \"...\"`";
-                faults.add(span, Fault::new(message, "this service", help));
-            }
-            None
-        }
-        (service, Some(text)) => {
-            let message = format!("`{}` has no use for a `text`", service_name(&service));
-            let help = "remove it, or write service = \"reply\"";
-            faults.add(text.span(), Fault::new(message, "only for `reply`", help));
-            None
-        }
-        (service, None) => Some(service),
     }
 }
 
@@ -200,8 +203,28 @@ fn gate(
     Some(Gate { digest, secrets: admitted })
 }
 
+fn tls(
+    table: &mut Table<'_>,
+    address: Option<&Spanned<Address>>,
+    around: &Place<'_>,
+    faults: &mut Faults,
+) -> Option<Tls> {
+    let tls = tls::read(table, &tls::Place { address, folder: around.folder }, faults)?;
+    if around.buffer < MIN_TLS_BUFFER {
+        let least = units::show_size(MIN_TLS_BUFFER);
+        let message = format!("a record of TLS does not fit a buffer of {}", around.buffer);
+        let help = format!("write buffer = \"{least}\" or more in [limits]");
+        faults.add(tls.span(), Fault::new(message, "limits.buffer is too small", help));
+    }
+    Some(tls.into_inner())
+}
+
 /// The secrets of these names.
-fn pick(names: &[Spanned<String>], secrets: &Secrets, faults: &mut Faults) -> Vec<Secret> {
+pub(super) fn pick(
+    names: &[Spanned<String>],
+    secrets: &Secrets,
+    faults: &mut Faults,
+) -> Vec<Secret> {
     for name in names.iter().filter(|name| !secrets.names.contains(name.get_ref())) {
         let help = match secrets.names.as_slice() {
             [] => "there is no [[secret]] with a name".to_owned(),
@@ -231,22 +254,29 @@ fn reject_public(secret: &Secret, address: &Spanned<Address>, faults: &mut Fault
     faults.add(address.span(), fault);
 }
 
-fn timeouts(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Timeouts {
+/// The timeouts of a listener's sessions, and that of the connections it makes itself.
+fn timeouts(
+    table: &mut Table<'_>,
+    address: Option<&Address>,
+    faults: &mut Faults,
+) -> (Timeouts, Option<Spanned<Option<Duration>>>) {
     let mut timeouts = Timeouts::default();
     let Some(mut table) = table.table("timeouts", "[listener.timeouts]", faults) else {
-        return timeouts;
+        return (timeouts, None);
     };
     if matches!(address, Some(Address::Udp(_))) {
         let message = "datagrams have no session to time";
         let help = "remove the timeouts, or listen on tcp://";
         faults.add(table.span(), Fault::new(message, "on a udp address", help));
     }
+    set(&mut timeouts.tls, table.take("tls", values::timeout, faults));
     set(&mut timeouts.auth, table.take("auth", values::timeout, faults));
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
     set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));
     set(&mut timeouts.lifetime, table.take("lifetime", values::timeout, faults));
+    let connect = table.take("connect", values::timeout, faults);
     table.finish(faults);
-    timeouts
+    (timeouts, connect)
 }
 
 /// Puts what was found in the place of the default.

@@ -3,8 +3,8 @@
 //!
 //! A text becomes TOML tables ([`toml`]), each table is read key by key (`table`, `values`), the
 //! values are checked against each other (`check`, `secrets`), and a plan comes out. [`to_toml`]
-//! goes the other way. Secrets are fetched on the way, from files and from the environment, and
-//! `report` keeps them out of what it shows.
+//! goes the other way. Secrets are fetched on the way, from files and from the environment, and so
+//! is what [`tls`] needs; `report` keeps secrets out of what it shows.
 //!
 //! This layer opens no socket. Of `proto` it knows which services and digests there are.
 //!
@@ -21,10 +21,15 @@ use zeroize::Zeroizing;
 pub use self::address::{Address, AddressError, HostPort, ResolveError};
 pub use self::check::DEMONSTRATION_SECRET;
 pub use self::plan::{
-    Gate, Limits, Listener, Plan, SecretOrigin, SourcedSecret, Timeouts, service_name,
+    Gate, Limits, Listener, Plan, Resolver, SecretOrigin, Service, SourcedSecret, Timeouts,
+    Upstream, service_name,
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
+pub use self::tls::{
+    ClientAuth, Clients, Credential, DEMONSTRATION_CA, Origin, PemError, RevocationList, TicketKey,
+    Tls, Version, authorities, credential,
+};
 
 use self::report::{Fault, Faults};
 
@@ -34,7 +39,9 @@ pub mod plan;
 mod print;
 mod report;
 mod secrets;
+mod services;
 mod table;
+pub mod tls;
 pub mod units;
 mod values;
 

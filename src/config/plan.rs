@@ -3,14 +3,19 @@
 //! A plan holds values only. It reads no file and opens no socket; whatever is in it has passed
 //! every check, so that nothing that takes a plan needs to check it again.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
+use crate::proto::http_connect::Authority;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
+use super::tls::{Credential, Tls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -26,10 +31,53 @@ pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 pub struct Plan {
     /// What the process as a whole may use.
     pub limits: Limits,
+    /// How host names are looked up.
+    pub resolver: Resolver,
     /// Every secret, in the order of the file, with where it came from.
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+}
+
+impl Plan {
+    /// A plan of one listener at `local`, with the defaults for everything but idleness: what a
+    /// person forwards by hand may rest as long as they like.
+    #[must_use]
+    pub fn entry(local: Address, service: Service) -> Self {
+        let listener = Listener {
+            name: "forward".to_owned(),
+            address: local,
+            service,
+            gate: None,
+            tls: None,
+            timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            amplify: false,
+            unix_mode: DEFAULT_UNIX_MODE,
+        };
+        Self {
+            limits: Limits::default(),
+            resolver: Resolver::default(),
+            secrets: Vec::new(),
+            listeners: vec![listener],
+        }
+    }
+
+    /// What will not work as it is hoped, although it is no mistake in the configuration: a
+    /// sentence for each.
+    #[must_use]
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
+        credentials
+            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
+            .filter(|(_, credential)| credential.expires <= now)
+            .map(|(name, Credential { cert, expires, .. })| {
+                format!(
+                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
+                     clients will refuse it; make a new one"
+                )
+            })
+            .collect()
+    }
 }
 
 /// What the process as a whole may use.
@@ -56,6 +104,14 @@ impl Default for Limits {
     }
 }
 
+/// How the names of forwarding targets are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// The name servers, in the order in which they are asked; where there are none, those of
+    /// /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+}
+
 /// One address and what is offered there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -64,9 +120,11 @@ pub struct Listener {
     /// Where it listens: tcp, udp or unix, and unique in the plan unless its port is 0.
     pub address: Address,
     /// What an admitted peer talks to.
-    pub service: Kind,
+    pub service: Service,
     /// Who is admitted; `None` admits everyone, as every udp listener does.
     pub gate: Option<Gate>,
+    /// The TLS that it speaks; `None` speaks none, as every udp listener does.
+    pub tls: Option<Tls>,
     /// How long its connections may wait; of no meaning to a udp listener.
     pub timeouts: Timeouts,
     /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,
@@ -74,6 +132,42 @@ pub struct Listener {
     pub amplify: bool,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+}
+
+/// What an admitted peer talks to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Service {
+    /// A service of this program.
+    Own(Kind),
+    /// Somebody else: its bytes are carried onward.
+    Forward {
+        /// Where to: tcp or unix, tried in this order; at least one.
+        to: Vec<Address>,
+        /// How long each is tried.
+        connect: Option<Duration>,
+        /// What it is told first.
+        upstream: Upstream,
+    },
+}
+
+/// What an entry says to the exit that it forwards to, before it carries a byte.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    /// What answers the exit's challenge, where it has a gate.
+    pub gate: Option<(Secret, Digest)>,
+    /// What the exit is asked to connect to, where it is not told by its own configuration.
+    pub target: Option<Authority>,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        let gates_are_equal = match (&self.gate, &other.gate) {
+            (Some((one, by)), Some((other, with))) => by == with && same_secret(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        gates_are_equal && self.target == other.target
+    }
 }
 
 /// Who is admitted.
@@ -121,8 +215,18 @@ pub enum SecretOrigin {
 
 /// The name by which a configuration asks for a service.
 #[must_use]
-pub fn service_name(service: &Kind) -> &'static str {
+pub fn service_name(service: &Service) -> &'static str {
     match service {
+        Service::Own(kind) => kind_name(kind),
+        Service::Forward { .. } => FORWARD,
+    }
+}
+
+/// The name of the service that carries bytes onward.
+pub(super) const FORWARD: &str = "forward";
+
+pub(super) fn kind_name(kind: &Kind) -> &'static str {
+    match kind {
         Kind::Upper => "upper",
         Kind::Once => "once",
         Kind::Greet => "greet",

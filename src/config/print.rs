@@ -12,7 +12,11 @@ use toml::Value;
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{Limits, Listener, Plan, SecretOrigin, SourcedSecret, Timeouts, service_name};
+use super::plan::{
+    Limits, Listener, Plan, Resolver, SecretOrigin, Service, SourcedSecret, Timeouts, Upstream,
+    service_name,
+};
+use super::tls;
 use super::units::{show_duration, show_mode, show_size};
 
 /// What is printed for a secret that stands in the configuration itself.
@@ -28,6 +32,7 @@ pub fn to_toml(plan: &Plan) -> String {
 
 fn write(out: &mut String, plan: &Plan) -> fmt::Result {
     write_limits(out, &plan.limits)?;
+    write_resolver(out, &plan.resolver)?;
     plan.secrets.iter().try_for_each(|secret| write_secret(out, secret))?;
     plan.listeners.iter().try_for_each(|listener| write_listener(out, listener))
 }
@@ -38,6 +43,11 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
     writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+}
+
+fn write_resolver(out: &mut String, resolver: &Resolver) -> fmt::Result {
+    let servers: Vec<_> = resolver.servers.iter().map(|at| quoted(at.to_string())).collect();
+    writeln!(out, "\n[resolver]\nservers = [{}]", servers.join(", "))
 }
 
 fn write_secret(out: &mut String, sourced: &SourcedSecret) -> fmt::Result {
@@ -55,8 +65,15 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     writeln!(out, "name = {}", quoted(listener.name.as_str()))?;
     writeln!(out, "address = {}", quoted(listener.address.to_string()))?;
     writeln!(out, "service = {}", quoted(service_name(&listener.service)))?;
-    if let Kind::Reply(text) = &listener.service {
-        writeln!(out, "text = {}", quoted(String::from_utf8_lossy(text)))?;
+    match &listener.service {
+        Service::Own(Kind::Reply(text)) => {
+            writeln!(out, "text = {}", quoted(String::from_utf8_lossy(text)))?;
+        }
+        Service::Own(_) => {}
+        Service::Forward { to, .. } => {
+            let to: Vec<_> = to.iter().map(|address| quoted(address.to_string())).collect();
+            writeln!(out, "to = [{}]", to.join(", "))?;
+        }
     }
     match &listener.gate {
         None => writeln!(out, "auth = \"none\"")?,
@@ -71,26 +88,56 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
-    write_timeouts(out, &listener.timeouts)
+    if let Some(tls) = &listener.tls {
+        tls::write(out, tls)?;
+    }
+    write_timeouts(out, &listener.timeouts)?;
+    match &listener.service {
+        Service::Own(_) => Ok(()),
+        Service::Forward { connect, upstream, .. } => {
+            writeln!(out, "connect = {}", show_timeout(*connect))?;
+            write_upstream(out, upstream)
+        }
+    }
+}
+
+fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
+    writeln!(out, "[listener.upstream]")?;
+    match &upstream.gate {
+        None => writeln!(out, "auth = \"none\"")?,
+        Some((secret, digest)) => {
+            writeln!(out, "auth = {}", quoted(digest.name()))?;
+            writeln!(out, "secret = {}", quoted(secret.name()))?;
+        }
+    }
+    match &upstream.target {
+        None => Ok(()),
+        Some(target) => writeln!(out, "target = {}", quoted(target.to_string())),
+    }
 }
 
 fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
-    let show = |timeout: Option<Duration>| quoted(show_duration(timeout.unwrap_or_default()));
     writeln!(out, "[listener.timeouts]")?;
-    writeln!(out, "auth = {}", show(timeouts.auth))?;
-    writeln!(out, "idle = {}", show(timeouts.idle))?;
-    writeln!(out, "half_close = {}", show(timeouts.half_close))?;
-    writeln!(out, "lifetime = {}", show(timeouts.lifetime))
+    writeln!(out, "tls = {}", show_timeout(timeouts.tls))?;
+    writeln!(out, "auth = {}", show_timeout(timeouts.auth))?;
+    writeln!(out, "idle = {}", show_timeout(timeouts.idle))?;
+    writeln!(out, "half_close = {}", show_timeout(timeouts.half_close))?;
+    writeln!(out, "lifetime = {}", show_timeout(timeouts.lifetime))
+}
+
+fn show_timeout(timeout: Option<Duration>) -> String {
+    quoted(show_duration(timeout.unwrap_or_default()))
 }
 
 /// A TOML string, quoted and escaped as it needs to be.
-fn quoted(text: impl Into<String>) -> String {
+pub(super) fn quoted(text: impl Into<String>) -> String {
     Value::String(text.into()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::{IpAddr, SocketAddr};
     use std::path::{Path, PathBuf};
     use std::time::Duration;
 
@@ -131,11 +178,8 @@ mod tests {
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         let any = || prop::option::of(duration());
-        (any(), any(), any(), any()).prop_map(|(auth, idle, half_close, lifetime)| Timeouts {
-            auth,
-            idle,
-            half_close,
-            lifetime,
+        (any(), any(), any(), any(), any()).prop_map(|(tls, auth, idle, half_close, lifetime)| {
+            Timeouts { tls, auth, idle, half_close, lifetime }
         })
     }
 
@@ -150,8 +194,8 @@ mod tests {
         )
     }
 
-    fn service() -> impl Strategy<Value = Kind> {
-        prop_oneof![
+    fn service(secret: Secret) -> impl Strategy<Value = Service> {
+        let own = prop_oneof![
             Just(Kind::Upper),
             Just(Kind::Once),
             Just(Kind::Greet),
@@ -161,17 +205,34 @@ mod tests {
             Just(Kind::Daytime),
             ".{1,40}".prop_map(|text| Kind::Reply(text.into_bytes().into())),
             "[\"'\\\\\n\r\t a]{1,20}".prop_map(|text| Kind::Reply(text.into_bytes().into())),
-        ]
+        ];
+        let target = prop_oneof![
+            (0..=3u8, 1..=u16::MAX).prop_map(|(net, port)| {
+                Address::Tcp(HostPort { host: format!("192.0.{net}.1"), port })
+            }),
+            "[a-z]{1,8}".prop_map(|name| Address::Unix(Path::new("/run").join(name))),
+        ];
+        let to = prop::collection::vec(target, 1..4);
+        let gate = prop::option::of(prop::sample::select(vec![Digest::Md5, Digest::Sha256]));
+        let target = prop::option::of("[a-z]{1,8}:[1-9][0-9]{0,3}");
+        let upstream = (gate, target).prop_map(move |(digest, target)| Upstream {
+            gate: digest.map(|digest| (secret.clone(), digest)),
+            target: target.map(|target| target.parse().expect("host:port")),
+        });
+        let forward = (to, prop::option::of(duration()), upstream)
+            .prop_map(|(to, connect, upstream)| Service::Forward { to, connect, upstream });
+        prop_oneof![3 => own.prop_map(Service::Own), 1 => forward]
     }
 
     /// A listener without its place in the plan, which gives it its name and address.
     fn listener(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Listener> {
         let secrets: Vec<_> = secrets.into_iter().map(|sourced| sourced.secret).collect();
+        let known = secrets[0].clone();
         let digest = prop::sample::select(vec![Digest::Md5, Digest::Sha256]);
         let gate = (digest, prop::sample::subsequence(secrets, 1..=2))
             .prop_map(|(digest, secrets)| Gate { digest, secrets });
         let place = (0..3u8, any::<bool>(), 0..=0o777u32);
-        (place, service(), prop::option::of(gate), timeouts()).prop_map(
+        (place, service(known), prop::option::of(gate), timeouts()).prop_map(
             |((scheme, amplify, mode), service, gate, timeouts)| {
                 let at = HostPort { host: "::1".to_owned(), port: 0 };
                 let plain = Listener {
@@ -179,6 +240,7 @@ mod tests {
                     address: Address::Tcp(at.clone()),
                     service,
                     gate,
+                    tls: None,
                     timeouts,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
@@ -192,6 +254,7 @@ mod tests {
                     },
                     _ => Listener {
                         address: Address::Udp(at),
+                        service: Service::Own(Kind::Echo),
                         gate: None,
                         timeouts: Timeouts::default(),
                         amplify,
@@ -202,16 +265,21 @@ mod tests {
         )
     }
 
+    fn resolver() -> impl Strategy<Value = Resolver> {
+        let server = (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+        prop::collection::vec(server, 0..=3).prop_map(|servers| Resolver { servers })
+    }
+
     fn plan(secrets: Vec<SourcedSecret>) -> impl Strategy<Value = Plan> {
         let listeners = prop::collection::vec(listener(secrets.clone()), 1..5);
-        (limits(), listeners).prop_map(move |(limits, mut listeners)| {
+        (limits(), resolver(), listeners).prop_map(move |(limits, resolver, mut listeners)| {
             for (number, listener) in listeners.iter_mut().enumerate() {
                 listener.name = format!("\"{number}\"");
                 if let Address::Unix(path) = &mut listener.address {
                     path.push(number.to_string());
                 }
             }
-            Plan { limits, secrets: secrets.clone(), listeners }
+            Plan { limits, resolver, secrets: secrets.clone(), listeners }
         })
     }
 

@@ -75,11 +75,34 @@ impl Report {
     }
 }
 
+/// Keys whose values are no secrets.
+const PUBLIC_KEYS: [&str; 19] = [
+    "address",
+    "amplify",
+    "auth",
+    "buffer",
+    "connect",
+    "connections",
+    "connections_per_ip",
+    "drain",
+    "half_close",
+    "idle",
+    "lifetime",
+    "name",
+    "service",
+    "target",
+    "text",
+    "to",
+    "unix_mode",
+    "upstream",
+    "timeouts",
+];
+
 /// Whether the line of a syntax error is sure to hold no secret.
 ///
 /// Where the syntax is wrong, any text may turn out to be inside a string, so this goes by the look
-/// of the lines: shown are those of sections that hold no secrets, where the line does not speak of
-/// any and no string of several lines has begun before.
+/// of the lines: shown are those of sections that hold no secrets, where the line is a header or
+/// begins with a key that is no secret's, and no string of several lines has begun before.
 pub(super) fn syntax_may_show(text: &str, span: &Range<usize>) -> bool {
     let whole_line = Place::of(text, span).whole_line;
     let (line, so_far) = (&text[whole_line.clone()], &text[..whole_line.end]);
@@ -88,7 +111,12 @@ pub(super) fn syntax_may_show(text: &str, span: &Range<usize>) -> bool {
         (header.contains("limits") || header.contains("listener")) && !header.contains("secret")
     });
     let suspect = |mark| so_far.contains(mark);
+    // Damage may have swallowed the line of a secret, so what the line is counts, not what it is not.
+    let is_header = line.starts_with('[') && !line.contains(['=', '"', '\'']);
+    let key = line.split('=').next().unwrap_or_default().trim();
     safe_section
+        && (is_header || PUBLIC_KEYS.contains(&key))
+        && !line.contains(['#', '\r'])
         && !line.contains("value")
         && !line.contains("secret")
         && !suspect("\"\"\"")

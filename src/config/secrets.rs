@@ -33,11 +33,18 @@ pub(super) struct Secrets {
     pub(super) fetched: Vec<SourcedSecret>,
 }
 
+/// The keys that say where the bytes of a secret are.
+const SOURCES: [&str; 3] = ["value", "file", "env"];
+
 /// Reads every `[[secret]]` of `document`. Relative paths are relative to `folder`.
 pub(super) fn read(document: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Secrets {
     let any = !document.lacks("secret");
     let mut secrets = Secrets { any, names: Vec::new(), fetched: Vec::new() };
     for mut table in document.tables("secret", "[[secret]]", faults) {
+        if !SOURCES.iter().any(|source| table.has(source)) {
+            // Then what stands there as its name may be the secret itself.
+            table.hide("name", faults);
+        }
         let name = table.require("name", values::name, faults);
         if let Some(name) = &name {
             declare(name, &mut secrets.names, faults);
@@ -64,7 +71,6 @@ fn declare(name: &Spanned<String>, names: &mut Vec<String>, faults: &mut Faults)
 type Fetched = (Zeroizing<Vec<u8>>, SecretOrigin);
 
 fn fetch(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Fetched> {
-    const SOURCES: [&str; 3] = ["value", "file", "env"];
     let given: Vec<_> = SOURCES.into_iter().filter(|key| table.has(key)).collect();
     table.hide("value", faults);
     let value = table.take("value", values::secret_bytes, faults);

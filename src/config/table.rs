@@ -131,8 +131,15 @@ impl<'t> Table<'t> {
 
     /// A misspelt key may be a misspelt place for a secret.
     fn holds_no_secret(&self, near: &str) -> bool {
-        matches!(self.header, "[limits]" | "[[listener]]" | "[listener.timeouts]")
-            && near != "secrets"
+        const HARMLESS: [&str; 6] = [
+            "[limits]",
+            "[resolver]",
+            "[[listener]]",
+            "[listener.timeouts]",
+            "[listener.tls]",
+            "certificates = [{ cert, key }]",
+        ];
+        HARMLESS.contains(&self.header) && near != "secrets"
     }
 }
 

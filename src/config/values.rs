@@ -3,6 +3,7 @@
 //!
 //! A function here sees one value alone; whether values go together is for [`super::check`].
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
+use crate::proto::http_connect::{Authority, AuthorityError};
+use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{MAX_BUFFER, MIN_BUFFER, service_name};
+use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, Upstream, service_name};
 use super::report::Fault;
 use super::units;
 
@@ -24,18 +27,20 @@ const MAX_NAME: usize = 64;
 /// The longest text of `service = "reply"`, in bytes: it fits whole into the smallest buffer.
 const MAX_REPLY: usize = MIN_BUFFER;
 
-/// Every service there is; `reply` without its text, which is a key of its own.
-fn services() -> [Kind; 9] {
+/// Every service there is; `reply` without its text and `forward` without its targets, which are
+/// keys of their own.
+fn services() -> [Service; 10] {
     [
-        Kind::Upper,
-        Kind::Once,
-        Kind::Greet,
-        Kind::Time,
-        Kind::Echo,
-        Kind::Discard,
-        Kind::Daytime,
-        Kind::Chargen,
-        Kind::Reply([].into()),
+        Service::Own(Kind::Upper),
+        Service::Own(Kind::Once),
+        Service::Own(Kind::Greet),
+        Service::Own(Kind::Time),
+        Service::Own(Kind::Echo),
+        Service::Own(Kind::Discard),
+        Service::Own(Kind::Daytime),
+        Service::Own(Kind::Chargen),
+        Service::Own(Kind::Reply([].into())),
+        Service::Forward { to: Vec::new(), connect: None, upstream: Upstream::default() },
     ]
 }
 
@@ -93,14 +98,78 @@ pub(super) fn listener_address(value: DeValue<'_>) -> Result<Address, Fault> {
     }
 }
 
-/// A service by its name; `reply` comes without its text.
-pub(super) fn service(value: DeValue<'_>) -> Result<Kind, Fault> {
+/// A service by its name, without what other keys say about it.
+pub(super) fn service(value: DeValue<'_>) -> Result<Service, Fault> {
     let name = text(value)?;
     services().into_iter().find(|service| service_name(service) == name).ok_or_else(|| {
         let known: Vec<_> = services().iter().map(service_name).collect();
         let help = format!("the services are {}", known.join(", "));
         Fault::new(format!("unknown service `{name}`"), "unknown", help)
     })
+}
+
+/// Where `service = "forward"` carries bytes to: one address, or a list of them.
+pub(super) fn targets(value: DeValue<'_>) -> Result<Vec<Address>, Fault> {
+    const RIGHT: &str = "write \"tcp://host:port\" or \"unix:///path\", or a list of them";
+    let targets: Result<Vec<_>, _> = match value {
+        DeValue::String(text) => [Ok(text.into_owned())].into_iter().map(target).collect(),
+        DeValue::Array(array) => array
+            .into_iter()
+            .map(|element| match element.into_inner() {
+                DeValue::String(text) => Ok(text.into_owned()),
+                other => Err(wrong_type(&other, "a list of strings", RIGHT)),
+            })
+            .map(target)
+            .collect(),
+        other => return Err(wrong_type(&other, "a string or a list", RIGHT)),
+    };
+    match targets {
+        Ok(targets) if targets.is_empty() => {
+            Err(Fault::new("there is nowhere to forward to", "empty", RIGHT))
+        }
+        targets => targets,
+    }
+}
+
+/// A host and a port that an exit is asked for.
+pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
+    let text = text(value)?;
+    text.parse().map_err(|error: AuthorityError| {
+        Fault::new(error.to_string(), "not a target", "write \"host:port\"")
+    })
+}
+
+/// Name servers: IP addresses, each with a port unless that is the usual one. An empty list leaves
+/// them to the system.
+pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault> {
+    const RIGHT: &str = "write a list such as [\"192.0.2.53\", \"[2001:db8::53]:5353\"]";
+    let DeValue::Array(array) = value else {
+        return Err(wrong_type(&value, "a list", RIGHT));
+    };
+    if array.len() > MAX_SERVERS {
+        let message = format!("{} name servers are too many", array.len());
+        return Err(Fault::new(message, "too many", format!("write {MAX_SERVERS} at the most")));
+    }
+    let server = |element: Spanned<DeValue<'_>>| {
+        let text = text(element.into_inner())?;
+        let usual_port = |_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+        let server = text.parse().or_else(usual_port).ok();
+        server.filter(|server| server.port() != 0).ok_or_else(|| {
+            let message = format!("`{text}` is not the address of a name server");
+            Fault::new(message, "not an IP address", RIGHT)
+        })
+    };
+    array.into_iter().map(server).collect()
+}
+
+fn target(text: Result<String, Fault>) -> Result<Address, Fault> {
+    const RIGHT: &str = "targets are tcp://host:port or unix:///path";
+    let text = text?;
+    match text.parse() {
+        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
+        Ok(_) => Err(Fault::new(format!("`{text}` cannot be forwarded to"), "not a target", RIGHT)),
+        Err(error) => Err(Fault::new(error.to_string(), "not an address", RIGHT)),
+    }
 }
 
 /// What `service = "reply"` answers.

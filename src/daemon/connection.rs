@@ -1,16 +1,24 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
+
+use rustls::ServerConfig;
 
 use super::DaemonSource;
 use super::host::{Host, Phase};
+use super::remote::Remote;
+use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
-use crate::net::socket::{Socket, Stream};
-use crate::proto::end::{End, Side, Turn};
+use crate::net::socket::Stream;
+use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
+use crate::proto::introduction::{Introduced, Line};
+use crate::proto::pipe::Pipe;
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
@@ -19,16 +27,43 @@ pub struct Offer {
     /// The listener's name.
     pub name: String,
     /// What an admitted peer talks to.
-    pub service: Kind,
+    pub service: Service,
     /// Who is admitted; everyone where there is none.
     pub keyring: Option<Rc<Keyring>>,
+    /// The TLS that is spoken; none where there is none.
+    pub tls: Option<Arc<ServerConfig>>,
     /// How long a connection may take.
     pub timeouts: Rc<Timeouts>,
 }
 
+/// What an admitted peer talks to.
+pub enum Service {
+    /// A service of this program.
+    Own(Kind),
+    /// Whoever listens at one of these, told these lines first.
+    Forward(Targets, Vec<Line>),
+}
+
+impl Service {
+    fn local_end(&self) -> Local {
+        match self {
+            Self::Own(kind) => Local::Service(kind.stream()),
+            Self::Forward(_, lines) => {
+                Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
+            }
+        }
+    }
+}
+
+/// The local end of one connection.
+enum Local {
+    Service(Box<dyn End>),
+    Forward(Box<Introduced<Forward>>),
+}
+
 /// One accepted connection.
 pub struct Connection {
-    session: Session<Socket, Box<dyn End>>,
+    session: Session<Remote, Local>,
     peer: Peer,
     offer: Rc<Offer>,
 }
@@ -47,8 +82,8 @@ impl Connection {
             None => Admission::Open,
         };
         let session = Session::new(
-            Socket::new(stream, Side::Remote),
-            offer.service.stream(),
+            Remote::new(stream, offer.tls.as_ref()),
+            offer.service.local_end(),
             admission,
             Rc::clone(&offer.timeouts),
             now,
@@ -68,8 +103,11 @@ impl Connection {
     }
 
     /// Remembers what an event said.
-    pub fn handle_readiness(&mut self, readiness: Readiness) {
-        self.session.remote().handle_readiness(readiness);
+    pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
+        match (side, self.session.local()) {
+            (Side::Local, Local::Forward(forward)) => forward.end().handle_readiness(readiness),
+            _ => self.session.remote().handle_readiness(readiness),
+        }
     }
 
     /// Lets the session move what it can.
@@ -77,9 +115,10 @@ impl Connection {
         let step = if context.host.phase == Phase::Stopping {
             Step::Close(CloseReason::Stopped)
         } else {
-            let now = context.now;
-            let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
-            self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+            match self.run_session(context) {
+                Step::Wait if self.calls_onward(context) => self.run_session(context),
+                step => step,
+            }
         };
         match step {
             Step::Wait => Next::Wait,
@@ -93,17 +132,73 @@ impl Connection {
 
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let call = match self.session.local_ref() {
+            Local::Forward(forward) => forward.end_ref().deadline(),
+            Local::Service(_) => None,
+        };
+        [self.session.deadline(), call].into_iter().flatten().min()
+    }
+
+    fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
+        let now = context.now;
+        let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
+        self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+    }
+
+    /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
+    /// the session may be able to go on after it.
+    fn calls_onward(&mut self, context: &mut Context<'_, DaemonSource>) -> bool {
+        if self.session.state_name() != StateName::Established {
+            return false;
+        }
+        match (self.session.local(), &self.offer.service) {
+            (Local::Forward(forward), Service::Forward(targets, _)) => {
+                let forward = forward.end();
+                let was_dialing = forward.is_dialing();
+                forward.advance(targets, context);
+                was_dialing && !forward.is_dialing()
+            }
+            _ => false,
+        }
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
+        self.pass_reset_on(reason);
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
         admissions.leave(&self.peer);
-        if self.session.state_name() == StateName::AuthPending {
+        if !self.session.was_admitted() {
             admissions.counts.refused_at_gate += 1;
+        }
+    }
+
+    /// A relay is no place for a stream to end: what was cut off at one side is cut off at the
+    /// other.
+    fn pass_reset_on(&mut self, reason: CloseReason) {
+        let CloseReason::Failed(side, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) = reason
+        else {
+            return;
+        };
+        let Local::Forward(forward) = self.session.local() else { return };
+        match side {
+            Side::Remote => forward.end().reset(),
+            Side::Local => self.session.remote().reset(),
+        }
+    }
+}
+
+impl End for Local {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        match self {
+            Self::Service(service) => service.exchange(to, from, turn),
+            Self::Forward(forward) => forward.exchange(to, from, turn),
         }
     }
 }

@@ -9,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::admissions::Admissions;
 use crate::net::clock::SystemClock;
+use crate::net::resolver::Names;
 use crate::proto::gate::{CHALLENGE_LEN, Challenge};
 
 /// The state of the daemon that is not any one source's.
@@ -19,8 +20,16 @@ pub struct Host {
     pub nonces: Nonces,
     /// Who is in, and who was turned away.
     pub admissions: Admissions,
+    /// What is known of host names.
+    pub names: Names,
     /// Whether to go on.
     pub phase: Phase,
+}
+
+impl AsMut<Names> for Host {
+    fn as_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
 }
 
 /// The life of the daemon.

@@ -13,7 +13,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::throttle::Throttle;
 use crate::proto::event::{Event, Observer, Subject};
-use crate::proto::session::StateName;
 
 /// How many bytes of log may wait for a reader.
 const QUEUE_LIMIT: usize = 256 * 1024;
@@ -52,7 +51,7 @@ impl Observer for LogObserver {
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
         let Subject { key, name, peer } = subject;
         match event {
-            Event::Closed(end) if end.state != StateName::AuthPending => {
+            Event::Closed(end) if end.was_admitted => {
                 log::info!("closed listener={name} peer={peer} {end}");
             }
             Event::Closed(end) => {
@@ -82,12 +81,12 @@ impl Observer for LogObserver {
     }
 }
 
-/// Starts logging to standard error through a queue, at the level that `RUST_LOG` says, else
-/// `info`. The caller [flushes](LogQueue::flush).
+/// Starts logging to standard error through a queue, at the level that `RUST_LOG` says, else at
+/// `default`. The caller [flushes](LogQueue::flush).
 #[must_use]
-pub fn start() -> LogQueue {
+pub fn start(default: &str) -> LogQueue {
     let queue = LogQueue::default();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
         .target(env_logger::Target::Pipe(Box::new(queue.clone())))
         .format_target(false)
         .init();

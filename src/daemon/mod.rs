@@ -2,26 +2,35 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`host`] | what all sources share: clock, nonces, admissions, and whether to go on |
+//! | [`host`] | what all sources share: clock, nonces, admissions, names, and whether to go on |
+//! | [`start`] | the order in which all of it comes up |
+//! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
+//! | [`remote`] | the end of a connection that faces the network, with TLS or without |
+//! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
+//! | [`admissions`] | the limits on connections, and who was turned away |
 //! | [`stop`] | signals, and the drain that follows |
-//! | [`log`] | the observer that writes the log, and the writer that never blocks |
+//! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
 
 pub mod acceptor;
 pub mod admissions;
 pub mod connection;
 pub mod datagrams;
 pub mod host;
+pub mod listeners;
 pub mod log;
+pub mod remote;
 pub mod start;
 pub mod stop;
 pub mod throttle;
+pub mod tls;
 
 use std::time::Instant;
 
 use crate::net::reactor::{Context, Next, Source};
+use crate::net::resolver::Queries;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
@@ -31,7 +40,7 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
-pub use start::{StartError, serve};
+pub use start::{Daemon, StartError};
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.
@@ -43,6 +52,8 @@ pub enum DaemonSource {
     Acceptor(Box<Acceptor>),
     /// A UDP service.
     Datagrams(Box<Datagrams>),
+    /// The sockets to the name servers.
+    Queries(Box<Queries>),
     /// The signal handler.
     Stop(Box<Stop>),
 }
@@ -55,15 +66,17 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.start(context),
             Self::Acceptor(acceptor) => acceptor.start(context),
             Self::Datagrams(datagrams) => datagrams.start(context),
+            Self::Queries(queries) => queries.start(context),
             Self::Stop(stop) => stop.start(context),
         }
     }
 
-    fn handle_readiness(&mut self, _side: Side, readiness: Readiness) {
+    fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match self {
-            Self::Connection(connection) => connection.handle_readiness(readiness),
+            Self::Connection(connection) => connection.handle_readiness(side, readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
+            Self::Queries(queries) => queries.handle_readiness(),
             Self::Stop(_) => {}
         }
     }
@@ -73,6 +86,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.run(context),
             Self::Acceptor(acceptor) => acceptor.run(context),
             Self::Datagrams(datagrams) => datagrams.run(context),
+            Self::Queries(queries) => queries.run(context),
             Self::Stop(stop) => stop.run(context),
         }
     }
@@ -82,6 +96,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
             Self::Datagrams(_) => None,
+            Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
         }
     }

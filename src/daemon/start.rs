@@ -2,28 +2,24 @@
 //! first connection is accepted.
 
 use std::io;
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::time::Instant;
 
+use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::DaemonSource;
-use super::acceptor::Acceptor;
 use super::admissions::Admissions;
-use super::connection::Offer;
-use super::datagrams::Datagrams;
 use super::host::{Host, Nonces, Phase};
+use super::listeners::OpenError;
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
-use crate::config::address::{Address, HostPort, ResolveError};
-use crate::config::plan::{self, Plan};
+use super::{DaemonSource, listeners};
+use crate::config::Plan;
 use crate::net::clock::SystemClock;
-use crate::net::listener::Listener;
 use crate::net::reactor::Reactor;
+use crate::net::resolver::Names;
 use crate::net::signal::StopSignals;
-use crate::net::udp::UdpServer;
+use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::proto::buffer::Pool;
-use crate::proto::gate::Keyring;
 
 /// How many unused blocks of storage are kept for the next connection that needs one. As many
 /// connections as this may be in the middle of a request before storage is allocated anew.
@@ -33,134 +29,100 @@ const BLOCKS_KEPT: usize = 64;
 /// pipe, standard streams, and some room.
 const DESCRIPTORS_BESIDE: u64 = 64;
 
-/// Why the daemon did not start.
+/// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener's host name is not known.
-    #[error("listener `{name}`: {error}")]
-    Resolve {
-        /// The listener's name.
-        name: String,
-        /// What the resolver said.
-        error: ResolveError,
-    },
-    /// A listener's address could not be bound.
-    #[error("listener `{name}`: cannot listen on {address}: {error}{}", advice(.error))]
-    Bind {
-        /// The listener's name.
-        name: String,
-        /// The address as it is bound.
-        address: String,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The file for TLS secrets cannot be used.
+    #[error(transparent)]
+    KeyLog(#[from] KeyLogError),
     /// The system refused something that every event loop needs.
-    #[error("cannot start the event loop: {0}")]
+    #[error("the event loop failed: {0}")]
     Loop(#[from] io::Error),
 }
 
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 and foreign folders need a right: choose another address, or give \
-             the program CAP_NET_BIND_SERVICE"
+/// A daemon whose listeners are open.
+pub struct Daemon {
+    reactor: Reactor<DaemonSource>,
+    bound: Vec<String>,
+}
+
+impl Daemon {
+    /// Opens every listener of `plan`.
+    ///
+    /// # Errors
+    /// Where one listener cannot be opened, none stays open.
+    pub fn open(plan: &Plan) -> Result<Self, StartError> {
+        for warning in plan.warnings(Timestamp::now()) {
+            log::warn!("{warning}");
         }
-        io::ErrorKind::AddrInUse => {
-            "; stop the program that uses it (`ss -lptn` names it), or choose another address"
+        raise_descriptor_limit(plan.limits.connections as u64);
+        let host = Host {
+            clock: SystemClock::new(),
+            nonces: Nonces::new(),
+            admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
+            names: Names::of_system(&plan.resolver.servers),
+            phase: Phase::Running,
+        };
+        let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
+        let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
+        // Before the first listener: whoever reads that it listens may send a signal at once.
+        let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
+        reactor.spawn(DaemonSource::Stop(Box::new(stop)));
+        let key_log = KeyLogFile::from_environment()?;
+        if let Some(key_log) = &key_log {
+            log::warn!("{}", key_log.warning());
         }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address (`ip address`)",
-        _ => "",
+        find_targets(plan, &mut reactor)?;
+        let mut bound = Vec::new();
+        if reactor.host().is_over() {
+            return Ok(Self { reactor, bound });
+        }
+        for listener in &plan.listeners {
+            let names = &mut reactor.host().names;
+            for opened in listeners::open(listener, names, key_log.as_ref())? {
+                bound.push(opened.address);
+                reactor.spawn(opened.source);
+            }
+        }
+        Ok(Self { reactor, bound })
+    }
+
+    /// The addresses that the system bound, in the order of the plan: they say which port
+    /// stands for 0.
+    #[must_use]
+    pub fn bound(&self) -> &[String] {
+        &self.bound
+    }
+
+    /// Serves until a signal stops it and its connections have ended.
+    ///
+    /// # Errors
+    /// Only the failure of the event loop itself ends it early.
+    pub fn run(mut self, log: &LogQueue) -> Result<(), StartError> {
+        while !self.reactor.host().is_over() {
+            log.flush();
+            self.reactor.turn()?;
+        }
+        log::info!("stopped {}", self.reactor.host().admissions.counts);
+        Ok(())
     }
 }
 
-/// Serves `plan` until a signal stops it and its connections have ended.
-///
-/// # Errors
-/// Where a listener cannot be opened, nothing is served. After that only the failure of the event
-/// loop itself ends it early.
-pub fn serve(plan: &Plan, log: &LogQueue) -> Result<(), StartError> {
-    raise_descriptor_limit(plan.limits.connections as u64);
-    let host = Host {
-        clock: SystemClock::new(),
-        nonces: Nonces::new(),
-        admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
-        phase: Phase::Running,
-    };
-    let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
-    let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
-    let sources: Vec<_> = plan.listeners.iter().map(open).collect::<Result<_, _>>()?;
-    let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
-    reactor.spawn(DaemonSource::Stop(Box::new(stop)));
-    for source in sources.into_iter().flatten() {
-        reactor.spawn(source);
+/// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
+/// until each is found or not, or a signal says that nobody will wait.
+fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>) -> io::Result<()> {
+    let now = Instant::now();
+    for host in plan.listeners.iter().flat_map(listeners::target_hosts) {
+        reactor.host().names.watch(host, now);
     }
-    while !reactor.host().is_over() {
-        log.flush();
+    reactor.spawn(DaemonSource::Queries(Box::default()));
+    while !reactor.host().names.is_settled() && !reactor.host().is_over() {
         reactor.turn()?;
     }
-    log::info!("stopped {}", reactor.host().admissions.counts);
     Ok(())
-}
-
-/// Opens one listener of the plan, on every address that its host name has.
-fn open(listener: &plan::Listener) -> Result<Vec<DaemonSource>, StartError> {
-    let bind_error = |address: String| {
-        let name = listener.name.clone();
-        move |error| StartError::Bind { name, address, error }
-    };
-    let gate = listener.gate.as_ref();
-    let offer = Rc::new(Offer {
-        name: listener.name.clone(),
-        service: listener.service.clone(),
-        keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
-        timeouts: Rc::new(listener.timeouts),
-    });
-    let acceptor = |opened: Listener| {
-        log::info!(
-            "listening listener={} address={} service={} auth={}",
-            listener.name,
-            opened.bound(),
-            plan::service_name(&listener.service),
-            gate.map_or("none", |gate| gate.digest.name()),
-        );
-        DaemonSource::Acceptor(Box::new(Acceptor::new(opened, Rc::clone(&offer))))
-    };
-    let resolve = |at: &HostPort| {
-        at.resolve().map_err(|error| StartError::Resolve { name: listener.name.clone(), error })
-    };
-    match &listener.address {
-        Address::Unix(path) => {
-            let opened = Listener::unix(path, listener.unix_mode)
-                .map_err(bind_error(listener.address.to_string()))?;
-            Ok(vec![acceptor(opened)])
-        }
-        Address::Udp(at) => resolve(at)?
-            .into_iter()
-            .map(|address| {
-                let socket =
-                    UdpServer::bind(address).map_err(bind_error(format!("udp://{address}")))?;
-                Ok(datagrams(listener, socket, address))
-            })
-            .collect(),
-        Address::Tcp(at) | Address::Tls(at) => resolve(at)?
-            .into_iter()
-            .map(|address| {
-                Listener::tcp(address).map(acceptor).map_err(bind_error(format!("tcp://{address}")))
-            })
-            .collect(),
-    }
-}
-
-fn datagrams(listener: &plan::Listener, socket: UdpServer, address: SocketAddr) -> DaemonSource {
-    let bound = socket.local_address().unwrap_or(address);
-    log::info!(
-        "listening listener={} address=udp://{bound} service={} auth=none",
-        listener.name,
-        plan::service_name(&listener.service),
-    );
-    let may_amplify = listener.amplify || address.ip().is_loopback();
-    let (name, service) = (listener.name.clone(), listener.service.clone());
-    DaemonSource::Datagrams(Box::new(Datagrams::new(socket, name, service, may_amplify)))
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

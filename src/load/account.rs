@@ -33,6 +33,7 @@ pub fn settle(host: &Host, started: String, memory_before: u64) -> Outcome {
         rate_per_second: recorder.completed() as f64 / seconds.max(1e-9),
         unsent,
         connections_at_end: host.established_at_end as u64,
+        tls_resumed: recorder.resumed(),
         errors: by_cause(|cause| Some(recorder.errors(cause)).filter(|count| *count > 0)),
         error_examples: by_cause(|cause| recorder.example(cause).map(str::to_owned)),
         phases: phases(recorder),

@@ -48,7 +48,7 @@ impl Conductor {
 
     /// It has entered the slab.
     pub fn start(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
-        context.host.conductor = context.key();
+        context.host.conductor = Some(context.waker());
         if let Err(error) = self.signals.register(context) {
             log::warn!("signals will kill, not stop: {error}");
         }

@@ -14,6 +14,7 @@ use super::statistics::{Cause, Phase, Recorder, new_histogram};
 use super::tester::Usage;
 use crate::config::Address;
 use crate::net::clock::SystemClock;
+use crate::net::reactor::Waker;
 use crate::proto::gate::Secret;
 use crate::proto::session::Timeouts;
 
@@ -70,10 +71,10 @@ pub struct Host {
     pub failure: Option<(Cause, String)>,
     /// Whether somebody stopped it.
     pub interrupted: bool,
-    /// The key of the source that conducts the others.
-    pub conductor: usize,
-    /// The key of the source that wakes connections on schedule, in an open loop.
-    pub pacer: Option<usize>,
+    /// The source that conducts the others.
+    pub conductor: Option<Waker>,
+    /// The source that wakes connections on schedule, in an open loop.
+    pub pacer: Option<Waker>,
     /// What the tester had used when the window began.
     pub usage_before: Option<Usage>,
     /// What it had used when the window ended.
@@ -82,12 +83,12 @@ pub struct Host {
     pub memory: Option<u64>,
     /// How many connections were open when the window ended.
     pub established_at_end: usize,
-    /// Keys of sources that wait until something is due, the one that has waited longest first.
-    resting: VecDeque<usize>,
-    /// Whether a key stands in `resting`, where it may only stand once.
+    /// Sources that wait until something is due, the one that has waited longest first.
+    resting: VecDeque<Waker>,
+    /// Whether the source of a key stands in `resting`, where it may only stand once.
     is_resting: Vec<bool>,
     dialing: usize,
-    waiting_to_dial: VecDeque<usize>,
+    waiting_to_dial: VecDeque<Waker>,
 }
 
 impl Host {
@@ -104,7 +105,8 @@ impl Host {
             datagrams: matches!(plan.address, Address::Udp(_)),
             stride: plan.connections as u64,
         };
-        let timeouts = Timeouts { auth: Some(plan.timeout), ..Timeouts::NONE };
+        let limit = Some(plan.timeout);
+        let timeouts = Timeouts { tls: limit, auth: limit, ..Timeouts::NONE };
         Self {
             places,
             secret: plan.gate.as_ref().map(|(secret, _)| Rc::new(secret.clone())),
@@ -122,7 +124,7 @@ impl Host {
             connect_failures: 0,
             failure: None,
             interrupted: false,
-            conductor: 0,
+            conductor: None,
             pacer: None,
             usage_before: None,
             usage_after: None,
@@ -193,23 +195,24 @@ impl Host {
     }
 
     /// A source has nothing to do until something is due. In a closed loop nothing ever will be.
-    pub fn rest(&mut self, key: usize) {
+    pub fn rest(&mut self, source: Waker) {
         if self.plan.rate.is_none() {
             return;
         }
+        let key = source.key();
         if key >= self.is_resting.len() {
             self.is_resting.resize(key + 1, false);
         }
         if !std::mem::replace(&mut self.is_resting[key], true) {
-            self.resting.push_back(key);
+            self.resting.push_back(source);
         }
     }
 
     /// The source that has rested longest, which then rests no more.
-    pub fn rested(&mut self) -> Option<usize> {
-        let key = self.resting.pop_front()?;
-        self.is_resting[key] = false;
-        Some(key)
+    pub fn rested(&mut self) -> Option<Waker> {
+        let source = self.resting.pop_front()?;
+        self.is_resting[source.key()] = false;
+        Some(source)
     }
 
     /// This place answers: later connections try no other.
@@ -222,19 +225,19 @@ impl Host {
 
     /// Asks to begin a connection. Where too many are on their way the source is woken later. Where
     /// connections are the load itself, it is the plan that says how many are too many.
-    pub fn may_dial(&mut self, key: usize) -> bool {
+    pub fn may_dial(&mut self, source: Waker) -> bool {
         let stays = matches!(self.plan.activity, Activity::Requests | Activity::Idle);
         let may = !stays || self.dialing < DIALING_LIMIT;
         if may {
             self.dialing += 1;
         } else {
-            self.waiting_to_dial.push_back(key);
+            self.waiting_to_dial.push_back(source);
         }
         may
     }
 
     /// A connection is no longer on its way. Answers who has waited for that.
-    pub fn dialed(&mut self) -> Option<usize> {
+    pub fn dialed(&mut self) -> Option<Waker> {
         self.dialing -= 1;
         self.waiting_to_dial.pop_front()
     }

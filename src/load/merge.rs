@@ -61,6 +61,7 @@ fn add(sum: &mut Outcome, other: &Outcome) -> Result<(), MergeError> {
     sum.rate_per_second += other.rate_per_second;
     sum.unsent += other.unsent;
     sum.connections_at_end += other.connections_at_end;
+    sum.tls_resumed += other.tls_resumed;
     sum.interrupted |= other.interrupted;
     sum.asked.connections += other.asked.connections;
     sum.asked.rate_per_second =

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub unsent: u64,
     /// Connections that were open at the end of the window.
     pub connections_at_end: u64,
+    /// TLS handshakes that went on with an earlier session.
+    pub tls_resumed: u64,
     /// Failures by cause.
     pub errors: BTreeMap<String, u64>,
     /// The first failure of each cause, in words.
@@ -342,6 +344,7 @@ pub(super) mod tests {
             rate_per_second: count as f64,
             unsent: 0,
             connections_at_end: 1,
+            tls_resumed: 0,
             errors: BTreeMap::new(),
             error_examples: BTreeMap::new(),
             phases: [(Phase::Request.name().to_owned(), times)].into(),

@@ -19,7 +19,7 @@ pub struct Pacer {
 impl Pacer {
     /// It has entered the slab; the schedule may not exist yet.
     pub fn start(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
-        context.host.pacer = Some(context.key());
+        context.host.pacer = Some(context.waker());
         self.run(context)
     }
 
@@ -29,8 +29,8 @@ impl Pacer {
         let Some(pace) = &context.host.pace else { return Next::Wait };
         let next = pace.next_after(now);
         for _ in 0..pace.waiting(now) {
-            let Some(key) = context.host.rested() else { break };
-            context.wake(key);
+            let Some(rested) = context.host.rested() else { break };
+            context.wake(rested);
         }
         if let Some(next) = next
             && self.alarm.is_none_or(|alarm| alarm <= now)

@@ -1,7 +1,11 @@
 //! What a run is asked to do, checked before anything is opened.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use super::payload::{Exchange, Expectation, Payload};
 use crate::config::Address;
@@ -25,6 +29,8 @@ pub struct Plan {
     pub address: Address,
     /// What answers the server's challenge, where there is a gate.
     pub gate: Option<(Secret, Digest)>,
+    /// How TLS is spoken, where it is.
+    pub security: Option<Security>,
     /// What each connection does.
     pub activity: Activity,
     /// How many connections there are at a time.
@@ -48,6 +54,15 @@ pub struct Plan {
     pub timeout: Duration,
     /// Local addresses to connect from, in turn; none to let the system choose.
     pub sources: Vec<IpAddr>,
+}
+
+/// What a connection needs to speak TLS. Whether sessions are resumed is a matter of `config`.
+#[derive(Clone)]
+pub struct Security {
+    /// What rustls works by.
+    pub config: Arc<ClientConfig>,
+    /// Whom the server must prove to be.
+    pub name: ServerName<'static>,
 }
 
 /// What a connection is for.
@@ -194,6 +209,7 @@ impl Default for Plan {
         Self {
             address: Address::Unix("/".into()),
             gate: None,
+            security: None,
             activity: Activity::Requests,
             connections: 50,
             length: Length::Time(Duration::from_secs(10)),

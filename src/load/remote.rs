@@ -1,15 +1,19 @@
-//! What faces the server: a stream or a datagram socket.
+//! What faces the server: a stream, TLS over one, or a datagram socket.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use super::plan::Security;
 use super::source::LoadSource;
 use crate::config::{Address, ResolveError};
 use crate::net::dial::Target;
 use crate::net::reactor::Context;
-use crate::net::socket::Socket;
+use crate::net::socket::{Socket, Stream};
+use crate::net::tls::socket::ClientSocket;
 use crate::net::udp_peer::{Framing, UdpPeer};
-use crate::proto::end::{End, Progress, Turn};
+use crate::proto::buffer::Pool;
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::pipe::Pipe;
 
@@ -37,10 +41,11 @@ pub fn places(address: &Address) -> Result<Vec<Place>, ResolveError> {
 }
 
 /// The end of a load connection that faces the server.
-#[derive(Debug)]
 pub enum Remote {
     /// A stream.
     Stream(Socket),
+    /// TLS over a stream.
+    Tls(Box<ClientSocket>),
     /// Datagrams to and from one peer.
     Datagrams(UdpPeer),
 }
@@ -56,10 +61,30 @@ impl Remote {
         Ok(Self::Datagrams(socket))
     }
 
+    /// A connected stream, under TLS where `security` says how.
+    ///
+    /// # Errors
+    /// rustls does not want it so.
+    pub fn stream(stream: Stream, security: Option<&Security>) -> io::Result<Self> {
+        let Some(Security { config, name }) = security else {
+            return Ok(Self::Stream(Socket::new(stream, Side::Remote)));
+        };
+        ClientSocket::connect(stream, Arc::clone(config), name.clone())
+            .map(|socket| Self::Tls(Box::new(socket)))
+            .map_err(io::Error::other)
+    }
+
+    /// Whether TLS went on with an earlier session.
+    #[must_use]
+    pub fn was_resumed(&self) -> bool {
+        matches!(self, Self::Tls(socket) if socket.was_resumed())
+    }
+
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match self {
             Self::Stream(socket) => socket.handle_readiness(readiness),
+            Self::Tls(socket) => socket.handle_readiness(readiness),
             Self::Datagrams(socket) => socket.handle_readiness(readiness),
         }
     }
@@ -74,7 +99,21 @@ impl End for Remote {
     ) -> io::Result<Progress> {
         match self {
             Self::Stream(socket) => socket.exchange(to, from, turn),
+            Self::Tls(socket) => socket.exchange(to, from, turn),
             Self::Datagrams(socket) => socket.exchange(to, from, turn),
+        }
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        match self {
+            Self::Tls(socket) => socket.standing(),
+            Self::Stream(_) | Self::Datagrams(_) => Standing::UP,
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        if let Self::Tls(socket) = self {
+            socket.dispose(pool);
         }
     }
 }

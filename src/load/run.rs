@@ -60,6 +60,9 @@ fn advice(cause: Cause) -> &'static str {
     match cause {
         Cause::Refused => "; nothing listens there",
         Cause::TimedOut => "; is the address right, and no firewall between?",
+        Cause::Tls => {
+            " (--ca says whom to trust, --server-name whom to expect, --cert and --key what to show)"
+        }
         Cause::Exhausted => "; no local port was left: give more addresses (--source A,B,...)",
         _ => "",
     }

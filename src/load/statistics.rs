@@ -162,6 +162,7 @@ pub struct Recorder {
     window: Option<Window>,
     replies: u64,
     completed: u64,
+    resumed: u64,
     errors: [u64; Cause::ALL.len()],
     examples: [Option<String>; Cause::ALL.len()],
 }
@@ -181,6 +182,7 @@ impl Recorder {
             window: None,
             replies: 0,
             completed: 0,
+            resumed: 0,
             errors: [0; Cause::ALL.len()],
             examples: Default::default(),
         }
@@ -212,6 +214,11 @@ impl Recorder {
         if self.counts(due) {
             self.phases[phase as usize].saturating_record(nanoseconds(times.0, times.1));
         }
+    }
+
+    /// Counts a TLS handshake that went on with an earlier session, as its time counts.
+    pub fn count_resumed(&mut self, due: Option<Instant>) {
+        self.resumed += u64::from(self.counts(due));
     }
 
     /// Counts a visit without a request, if it counts.
@@ -327,6 +334,12 @@ impl Recorder {
     #[must_use]
     pub fn completed(&self) -> u64 {
         self.completed
+    }
+
+    /// TLS handshakes that went on with an earlier session.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        self.resumed
     }
 
     /// How often something failed for this reason.

@@ -108,6 +108,14 @@ fn write_rate(text: &mut String, outcome: &Outcome) {
         let _ = write!(counts, ", {} due and never sent", show_count(outcome.unsent));
     }
     line(text, "Count", &counts);
+    if let Some(tls) = outcome.times(Phase::Tls) {
+        let resumed = show_count(outcome.tls_resumed);
+        line(
+            text,
+            "TLS",
+            &format!("{} handshakes, {resumed} of them resumed", show_count(tls.count)),
+        );
+    }
 }
 
 fn write_times(text: &mut String, outcome: &Outcome) {

@@ -12,7 +12,7 @@ use super::host::Host;
 use super::remote::Remote;
 use super::statistics::Cause;
 use crate::proto::buffer::Pool;
-use crate::proto::end::{Side, Turn};
+use crate::proto::end::{End, Side, Turn};
 use crate::proto::event::Watch;
 use crate::proto::session::{Admission, CloseReason, Session, Step};
 
@@ -28,6 +28,8 @@ pub struct Talk {
     heard: Option<Instant>,
     /// A datagram was given up, but its answer may still come: nothing more is sent from this port.
     has_lost: bool,
+    /// When the remote end was up: at once, but for TLS, where it was seen after a run.
+    up_at: Option<Instant>,
     /// What the generator said after the last run, for whoever only looks.
     waiting_since: Option<Instant>,
 }
@@ -43,9 +45,10 @@ impl Talk {
             _ => Admission::Open,
         };
         let has_gate = host.secret.is_some();
+        let up_at = remote.standing().is_up.then_some(since);
         let timeouts = Rc::clone(&host.timeouts);
         let session = Session::new(remote, generator, admission, timeouts, since);
-        Self { session, since, has_gate, heard: None, has_lost: false, waiting_since: None }
+        Self { session, since, has_gate, heard: None, has_lost: false, waiting_since: None, up_at }
     }
 
     /// Moves what moves.
@@ -53,6 +56,9 @@ impl Talk {
         let (pool, host, watch) = parts;
         let step = self.session.run(&mut Turn { now, pool, clock: &host.clock, watch });
         self.waiting_since = self.session.local().waiting_since();
+        if self.up_at.is_none() && self.session.remote().standing().is_up {
+            self.up_at = Some(self.session.local().admitted().unwrap_or_else(Instant::now));
+        }
         step
     }
 
@@ -70,6 +76,12 @@ impl Talk {
     /// The end that sends and checks.
     pub fn generator(&mut self) -> &mut Generator {
         self.session.local()
+    }
+
+    /// When the remote end was up, if it is.
+    #[must_use]
+    pub fn up_at(&self) -> Option<Instant> {
+        self.up_at
     }
 
     /// When the connection was there.
@@ -139,6 +151,9 @@ impl Talk {
             && !self.has_heard()
             && self.session.local().admitted().is_some()
             && !matches!(reason, CloseReason::Deadline(_));
+        if let Some(cause) = self.session.remote().standing().cause {
+            return (Cause::Tls, cause.to_owned());
+        }
         match (reason, self.session.local().fault()) {
             (_, Some(fault @ Fault::ClosedEarly { .. })) if !seems_refused => {
                 (Cause::ClosedEarly, fault.to_string())

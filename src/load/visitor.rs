@@ -23,7 +23,7 @@ use super::statistics::{Cause, Phase};
 use super::talk::{Talk, cause_of};
 use crate::net::dial;
 use crate::net::reactor::{Context, Next};
-use crate::net::socket::{Socket, Stream};
+use crate::net::socket::Stream;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 use crate::proto::session::{CloseReason, Deadline, Step};
@@ -141,8 +141,8 @@ impl Visitor {
         if self.is_paused(context.now) || !self.take_visit(context) {
             return Next::Wait;
         }
-        let key = context.key();
-        if !context.host.may_dial(key) {
+        let waker = context.waker();
+        if !context.host.may_dial(waker) {
             return Next::Wait;
         }
         let since = Instant::now();
@@ -182,8 +182,8 @@ impl Visitor {
                     true
                 }
                 None => {
-                    let key = context.key();
-                    context.host.rest(key);
+                    let waker = context.waker();
+                    context.host.rest(waker);
                     false
                 }
             },
@@ -198,9 +198,13 @@ impl Visitor {
             Ok(true) => {
                 let dialed = std::mem::replace(&mut self.stage, Stage::Resting);
                 let Stage::Dialing { stream, heard, .. } = dialed else { return Next::Wait };
-                let mut socket = Socket::new(stream, Side::Remote);
-                socket.handle_readiness(heard);
-                self.arrive(Remote::Stream(socket), since, context)
+                match Remote::stream(stream, context.host.plan.security.as_ref()) {
+                    Ok(mut remote) => {
+                        remote.handle_readiness(heard);
+                        self.arrive(remote, since, context)
+                    }
+                    Err(error) => self.fail_to_connect(&error, context),
+                }
             }
             Ok(false) if context.now >= since + self.timeout => {
                 self.fail_to_connect(&io::ErrorKind::TimedOut.into(), context)
@@ -218,7 +222,7 @@ impl Visitor {
         context: &mut Context<'_, LoadSource>,
     ) -> Next {
         let connected = Instant::now();
-        if matches!(remote, Remote::Stream(_)) {
+        if !matches!(remote, Remote::Datagrams(_)) {
             context.host.recorder.record_setup(Phase::Connect, self.visit, (since, connected));
         }
         context.host.settle_on(self.place);
@@ -268,8 +272,8 @@ impl Visitor {
                 let depth = host.plan.depth;
                 while talk.has_room(depth) {
                     let Some(due) = host.take_turn(talk.latest(context.now)) else {
-                        let key = context.key();
-                        context.host.rest(key);
+                        let waker = context.waker();
+                        context.host.rest(waker);
                         return granted;
                     };
                     talk.generator().grant(due);
@@ -319,9 +323,16 @@ impl Visitor {
         {
             self.is_established = true;
             context.host.established += 1;
+            let recorder = &mut context.host.recorder;
+            let up = talk.up_at().unwrap_or(admitted);
+            if context.host.plan.security.is_some() {
+                recorder.record_setup(Phase::Tls, self.visit, (talk.since(), up));
+                if talk.remote().was_resumed() {
+                    recorder.count_resumed(self.visit);
+                }
+            }
             if context.host.secret.is_some() {
-                let times = (talk.since(), admitted);
-                context.host.recorder.record_setup(Phase::Gate, self.visit, times);
+                recorder.record_setup(Phase::Gate, self.visit, (up, admitted));
             }
             self.settle(context);
         }
@@ -395,8 +406,11 @@ impl Visitor {
         if owed == 0 && self.visit.is_none() && was_needed {
             host.recorder.record_error(cause, None, || example.clone());
         }
-        let is_shut_out = cause == Cause::GateRefused && host.recorder.replies() == 0;
-        if is_shut_out && host.recorder.errors(cause) >= host.plan.connections as u64 {
+        let is_shut_out = matches!(cause, Cause::GateRefused | Cause::Tls);
+        if is_shut_out
+            && host.recorder.replies() == 0
+            && host.recorder.errors(cause) >= host.plan.connections as u64
+        {
             host.failure.get_or_insert((cause, example.clone()));
         }
         self.close(*reason, context);
@@ -461,15 +475,19 @@ impl Visitor {
     fn settle(&mut self, context: &mut Context<'_, LoadSource>) {
         if !std::mem::replace(&mut self.is_settled, true) {
             context.host.settled += 1;
-            let conductor = context.host.conductor;
-            context.wake(conductor);
+            Self::wake_conductor(context);
         }
     }
 
     /// Something ended: where it was the last, the run may be over.
     fn conclude(&mut self, context: &mut Context<'_, LoadSource>) {
         if context.host.stage >= RunStage::Draining || context.host.failure.is_some() {
-            let conductor = context.host.conductor;
+            Self::wake_conductor(context);
+        }
+    }
+
+    fn wake_conductor(context: &mut Context<'_, LoadSource>) {
+        if let Some(conductor) = context.host.conductor {
             context.wake(conductor);
         }
     }

@@ -19,20 +19,23 @@ use mio::{Interest, Registry, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-/// A source as an alarm remembers it: its key, and the key's generation.
-pub(super) type Sleeper = (usize, u32);
-
-/// The alarms of one reactor, soonest first. No timer exists before the first alarm.
-#[derive(Debug, Default)]
-pub(super) struct Alarms {
-    waiting: BinaryHeap<Reverse<(Instant, Sleeper)>>,
+/// The alarms of one reactor, soonest first, each with what says who is woken. No timer exists
+/// before the first alarm.
+#[derive(Debug)]
+pub(super) struct Alarms<T> {
+    waiting: BinaryHeap<Reverse<(Instant, T)>>,
     timer: Option<TimerFd>,
     set_for: Option<Instant>,
 }
 
-impl Alarms {
+impl<T: Ord + Copy> Alarms<T> {
+    /// No alarm.
+    pub(super) fn new() -> Self {
+        Self { waiting: BinaryHeap::new(), timer: None, set_for: None }
+    }
+
     /// Wakes `sleeper` at `at`.
-    pub(super) fn add(&mut self, at: Instant, sleeper: Sleeper) {
+    pub(super) fn add(&mut self, at: Instant, sleeper: T) {
         self.waiting.push(Reverse((at, sleeper)));
     }
 
@@ -69,7 +72,7 @@ impl Alarms {
     }
 
     /// Takes out one sleeper whose alarm has come by `now`, or `None` when there is none left.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Sleeper> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<T> {
         let soonest = self.waiting.peek_mut()?;
         let Reverse((at, sleeper)) = *soonest;
         (at <= now).then(|| {
@@ -87,7 +90,7 @@ mod tests {
     fn alarms_come_in_order_and_never_early() {
         let now = Instant::now();
         let after = |ms| now + Duration::from_millis(ms);
-        let mut alarms = Alarms::default();
+        let mut alarms = Alarms::new();
         alarms.add(after(2), (1, 0));
         alarms.add(after(1), (2, 0));
         alarms.add(after(3), (3, 0));

@@ -1,18 +1,24 @@
-//! Connecting without waiting: one address after the other, until one answers.
+//! Connecting without waiting: to one place, or to whichever of several answers first.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use mio::Interest;
 use mio::net::{TcpStream, UnixStream};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
-use super::socket::Stream;
+use super::socket::{self, Stream};
 use crate::proto::end::Side;
+use crate::proto::event::Readiness;
+
+/// How long the newest attempt of a race runs before the next begins beside it (RFC 8305, 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +27,15 @@ pub enum Target {
     Tcp(SocketAddr),
     /// A Unix stream socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
 }
 
 /// Begins to connect to `target`, as `side` of `context`'s source. The stream becomes writable when
@@ -54,12 +69,12 @@ pub fn begin_from<S: Source>(
                 Some(source) => connect_from(source, *address)?,
                 None => TcpStream::connect(*address)?,
             };
-            stream.set_nodelay(true)?;
+            socket::prepare_tcp(&SockRef::from(&stream))?;
             Stream::Tcp(stream)
         }
         (Target::Unix(path), _) => Stream::Unix(UnixStream::connect(path)?),
     };
-    context.register(&mut stream, side, Interest::READABLE | Interest::WRITABLE)?;
+    context.register_duplex(&mut stream, side)?;
     Ok(stream)
 }
 
@@ -85,5 +100,121 @@ pub fn outcome(stream: &Stream) -> io::Result<bool> {
     match stream.is_connected() {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         outcome => outcome.map(|()| true),
+    }
+}
+
+/// The places of one host, tried as RFC 8305 says: the next begins a quarter of a second after the
+/// last, or at once when one has failed; the first that answers wins, and the others are closed.
+///
+/// All attempts share one side of a source. So an event tells that something happened to one of
+/// them, and only the streams can tell to which.
+#[derive(Debug)]
+pub struct Race {
+    side: Side,
+    /// Those that have not begun, in their order.
+    waiting: VecDeque<Target>,
+    running: Vec<(Target, Stream)>,
+    /// What events said since the streams were last looked at.
+    readiness: Readiness,
+    /// When the next of those that wait begins; `None` is at once.
+    next_begins: Option<Instant>,
+    /// The last that failed, and why.
+    failure: Option<(Target, io::Error)>,
+}
+
+/// Where a race stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// Nobody has answered yet.
+    Running,
+    /// This stream is connected, and what is known of its readiness.
+    Won(Stream, Readiness),
+    /// Nobody is left; the last place that was tried, if there was one, and why it failed.
+    Lost(Option<Target>, io::Error),
+}
+
+impl Race {
+    /// A race between `places` in this order, run as `side` of its source.
+    #[must_use]
+    pub fn new(places: impl IntoIterator<Item = Target>, side: Side) -> Self {
+        Self {
+            side,
+            waiting: places.into_iter().collect(),
+            running: Vec::new(),
+            readiness: Readiness::NONE,
+            next_begins: None,
+            failure: None,
+        }
+    }
+
+    /// Remembers what an event said.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        self.readiness = self.readiness.with(readiness);
+    }
+
+    /// Looks who has answered, and begins what is to begin.
+    pub fn advance<S: Source>(&mut self, context: &Context<'_, S>) -> Standing {
+        if let Some(stream) = self.winner() {
+            return Standing::Won(stream, self.readiness);
+        }
+        while self.next_begins.is_none_or(|at| at <= context.now)
+            && let Some(target) = self.waiting.pop_front()
+        {
+            match begin(&target, self.side, context) {
+                Ok(stream) => {
+                    self.running.push((target, stream));
+                    self.next_begins = Some(context.now + ATTEMPT_DELAY);
+                }
+                Err(error) => self.fail(target, error),
+            }
+        }
+        if !self.running.is_empty() {
+            return Standing::Running;
+        }
+        match self.failure.take() {
+            Some((target, error)) => Standing::Lost(Some(target), error),
+            None => Standing::Lost(None, io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
+    /// When to [`advance`](Self::advance) even if nothing becomes ready.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next_begins.filter(|_| !self.waiting.is_empty())
+    }
+
+    /// The stream that is connected. Of those that are not, nothing has been heard as yet: what
+    /// happens to them from here on will be an event of its own.
+    fn winner(&mut self) -> Option<Stream> {
+        if self.readiness == Readiness::NONE {
+            return None;
+        }
+        let is_alone = self.running.len() == 1;
+        for (target, stream) in std::mem::take(&mut self.running) {
+            let outcome = if is_alone { self.heard(&stream) } else { outcome(&stream) };
+            match outcome {
+                Ok(true) => {
+                    self.running.clear();
+                    return Some(stream);
+                }
+                Ok(false) => self.running.push((target, stream)),
+                Err(error) => self.fail(target, error),
+            }
+        }
+        self.readiness = Readiness::NONE;
+        None
+    }
+
+    /// The outcome of the only attempt that runs: the event says it, without a system call.
+    fn heard(&self, stream: &Stream) -> io::Result<bool> {
+        if self.readiness.contains(Readiness::FAILED) {
+            return Err(stream.take_error()?.unwrap_or(io::ErrorKind::NotConnected.into()));
+        }
+        Ok(self.readiness.contains(Readiness::WRITABLE))
+    }
+
+    fn fail(&mut self, target: Target, error: io::Error) {
+        self.failure = Some((target, error));
+        self.next_begins = None;
     }
 }

@@ -1,7 +1,7 @@
 //! Listening sockets: TCP and Unix.
 //!
-//! Options that connections need (no delay, keepalive) are set on the listener: Linux hands them
-//! down to every accepted socket (tcp(7)), which saves the calls at each accept.
+//! Options that connections need are set on the listener: Linux hands them down to every accepted
+//! socket (tcp(7)), which saves the calls at each accept.
 
 use std::fmt;
 use std::fs;
@@ -9,27 +9,19 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mio::{Interest, event};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
-use super::socket::Stream;
+use super::socket::{self, Stream};
 use crate::proto::end::Side;
 
 /// How many connections the kernel may complete before they are accepted. The kernel lowers it to
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// When the kernel probes a silent TCP peer: after two minutes, then every 30 seconds, and gives
-/// up after four probes without an answer.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(120))
-    .with_interval(Duration::from_secs(30))
-    .with_retries(4);
 
 /// A listening socket of either family.
 #[derive(Debug)]
@@ -89,8 +81,7 @@ impl Listener {
         if address.is_ipv6() {
             socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
         }
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&KEEPALIVE)?;
+        socket::prepare_tcp(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self::Tcp(mio::net::TcpListener::from_std(socket.into())))

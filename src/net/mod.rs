@@ -1,17 +1,21 @@
 //! Readiness: the only folder that names mio.
 //!
 //! [`reactor`] turns readiness events and deadlines into turns for sources and knows no protocol;
-//! [`socket`] is the one place that knows edge triggering; the rest are the things that can become
-//! ready.
+//! [`socket`] is the one place that knows edge triggering, and [`tls`] the one that names rustls'
+//! connection types; the rest are the things that can become ready.
 
 mod alarm;
 pub mod clock;
 pub mod dial;
+pub mod forward;
 pub mod listener;
 pub mod reactor;
+pub mod resolver;
 pub mod signal;
 pub mod socket;
 pub mod stdio;
 pub mod timer;
+pub mod tls;
+pub mod tls_probe;
 pub mod udp;
 pub mod udp_peer;

@@ -69,9 +69,25 @@ pub struct Context<'a, S: Source> {
     generation: u32,
     registry: &'a Registry,
     spawned: &'a mut Vec<S>,
-    alarms: &'a mut Alarms,
-    woken: &'a mut Vec<usize>,
+    alarms: &'a mut Alarms<Waker>,
+    woken: &'a mut Vec<Waker>,
     wake_all: &'a mut bool,
+}
+
+/// Stands for one source, so that another can make it run. What stands for a source that has gone
+/// wakes nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Waker {
+    key: usize,
+    generation: u32,
+}
+
+impl Waker {
+    /// A small number that no other source has while this one lives.
+    #[must_use]
+    pub fn key(self) -> usize {
+        self.key
+    }
 }
 
 impl<S: Source> Context<'_, S> {
@@ -88,26 +104,35 @@ impl<S: Source> Context<'_, S> {
         self.registry.register(handle, encode(self.key, self.generation, side), interest)
     }
 
+    /// The same for a handle that is both read and written.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register_duplex(&self, handle: &mut impl event::Source, side: Side) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        self.register(handle, side, interest)
+    }
+
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
         self.spawned.push(source);
     }
 
-    /// The key of this source, by which others can wake it while it lives.
+    /// What stands for this source.
     #[must_use]
-    pub fn key(&self) -> usize {
-        self.key
+    pub fn waker(&self) -> Waker {
+        Waker { key: self.key, generation: self.generation }
     }
 
-    /// Makes the source that has `key` now due in the next turn, if there is one.
-    pub fn wake(&mut self, key: usize) {
-        self.woken.push(key);
+    /// Makes another source due, because something that it waits for has happened.
+    pub fn wake(&mut self, waker: Waker) {
+        self.woken.push(waker);
     }
 
     /// Runs this source at `at`, exactly: its deadline is looked at only once in a while. Every
     /// alarm comes, also where a later call names an earlier moment.
     pub fn wake_at(&mut self, at: Instant) {
-        self.alarms.add(at, (self.key, self.generation));
+        self.alarms.add(at, self.waker());
     }
 
     /// Makes every source due in the next turn, because something that all of them look at has
@@ -141,13 +166,12 @@ pub struct Reactor<S: Source> {
     /// How often each key has been used; part of its tokens.
     generations: Vec<u32>,
     wheel: Wheel,
-    alarms: Alarms,
-    /// Keys that sources of this run want to be due; empty between runs.
-    woken: Vec<usize>,
+    alarms: Alarms<Waker>,
     due: Vec<u32>,
     /// Last turn's `due`, empty, kept for its storage.
     batch: Vec<u32>,
     spawned: Vec<S>,
+    woken: Vec<Waker>,
     pool: Pool,
     observer: Box<dyn Observer>,
     host: S::Host,
@@ -171,11 +195,11 @@ impl<S: Source> Reactor<S> {
             sources: Slab::new(),
             generations: Vec::new(),
             wheel: Wheel::new(Instant::now()),
-            alarms: Alarms::default(),
-            woken: Vec::new(),
+            alarms: Alarms::new(),
             due: Vec::new(),
             batch: Vec::new(),
             spawned: Vec::new(),
+            woken: Vec::new(),
             pool,
             observer,
             host,
@@ -235,7 +259,7 @@ impl<S: Source> Reactor<S> {
     /// Sleeps until readiness or the next deadline, and hands the events out. Answers the time.
     fn wait(&mut self) -> io::Result<Instant> {
         let before = Instant::now();
-        let timeout = if self.due.is_empty() {
+        let timeout = if self.due.is_empty() && self.spawned.is_empty() {
             self.wheel.next_due().map(|at| at.saturating_duration_since(before))
         } else {
             Some(std::time::Duration::ZERO)
@@ -279,13 +303,10 @@ impl<S: Source> Reactor<S> {
                 None => {}
             }
         }
-        while let Some((key, generation)) = self.alarms.expire(now) {
-            if self.generations[key] == generation
-                && let Some(slot) = self.sources.get_mut(key)
-            {
-                mark_due(&mut self.due, slot, key);
-            }
+        while let Some(waker) = self.alarms.expire(now) {
+            self.woken.push(waker);
         }
+        self.wake_woken();
     }
 
     fn run(
@@ -324,13 +345,19 @@ impl<S: Source> Reactor<S> {
         {
             self.wheel.file(key, at);
         }
-        for key in self.woken.drain(..) {
-            if let Some(slot) = self.sources.get_mut(key) {
+        self.wake_woken();
+        if wake_all {
+            for (key, slot) in &mut self.sources {
                 mark_due(&mut self.due, slot, key);
             }
         }
-        if wake_all {
-            for (key, slot) in &mut self.sources {
+    }
+
+    fn wake_woken(&mut self) {
+        for Waker { key, generation } in self.woken.drain(..) {
+            if self.generations[key] == generation
+                && let Some(slot) = self.sources.get_mut(key)
+            {
                 mark_due(&mut self.due, slot, key);
             }
         }
@@ -403,5 +430,91 @@ fn readiness(event: &event::Event) -> Readiness {
     if event.is_read_closed() || failed {
         readiness = readiness.with(Readiness::READ_CLOSED);
     }
+    if failed {
+        readiness = readiness.with(Readiness::FAILED);
+    }
+    if event.is_priority() {
+        readiness = readiness.with(Readiness::URGENT);
+    }
     readiness
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Writes down that it ran, and wakes whoever the host says.
+    struct Sleeper(&'static str);
+
+    #[derive(Default)]
+    struct Diary {
+        ran: Vec<&'static str>,
+        wakers: Vec<Waker>,
+        to_wake: Vec<Waker>,
+        ends: bool,
+    }
+
+    impl Source for Sleeper {
+        type Host = Diary;
+
+        fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
+            let waker = context.waker();
+            context.host.wakers.push(waker);
+            Next::Again
+        }
+
+        fn handle_readiness(&mut self, _: Side, _: Readiness) {}
+
+        fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
+            context.host.ran.push(self.0);
+            for waker in std::mem::take(&mut context.host.to_wake) {
+                context.wake(waker);
+            }
+            if context.host.ends { Next::Close } else { Next::Wait }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            // No turn of these tests sleeps for ever.
+            Some(Instant::now() + Duration::from_millis(1))
+        }
+    }
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn wants_detail(&self) -> bool {
+            false
+        }
+
+        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
+    }
+
+    #[test]
+    fn a_waker_wakes_its_own_source_once_and_not_its_successor() {
+        let pool = Pool::new(4096, 1);
+        let mut reactor =
+            Reactor::new(pool, Box::new(Nobody), Diary::default()).expect("a reactor");
+        reactor.spawn(Sleeper("one"));
+        reactor.spawn(Sleeper("two"));
+        let wakers = std::mem::take(&mut reactor.host().wakers);
+        reactor.host().to_wake = vec![wakers[0], wakers[0], wakers[1]];
+        reactor.turn().expect("a turn");
+        // "two" was due already and not yet run when "one" woke it.
+        assert_eq!(reactor.host().ran, ["one", "two"]);
+        reactor.host().ends = true;
+        reactor.turn().expect("a turn");
+        assert_eq!(reactor.host().ran, ["one", "two", "one"], "woken by itself, once");
+
+        reactor.spawn(Sleeper("successor"));
+        let successor = reactor.host().wakers[0];
+        assert_eq!(successor.key, wakers[0].key);
+        reactor.host().ran.clear();
+        reactor.host().ends = false;
+        reactor.host().to_wake = vec![wakers[0]];
+        reactor.turn().expect("a turn");
+        assert_eq!(reactor.host().ran, ["successor"]);
+        assert!(reactor.due.is_empty(), "a stale waker wakes nobody");
+    }
 }

@@ -1,21 +1,43 @@
-//! A connected stream socket as an end of a session: the one place that knows edge triggering.
+//! A connected stream socket, by itself an end of a session: the one place that knows edge
+//! triggering. What speaks another protocol over it ([`super::tls`]) sends and receives through it.
 //!
 //! The kernel reports a *change*, once. So an event sets a bit, and the bit stays set until the
 //! kernel has said that there is no more: by `WouldBlock`, or by a short read or write, which on a
-//! stream means the same (epoll(7)) and saves the second system call. The end of the stream is the
-//! exception: it may lie right behind a short read, and no further event will tell; where the
-//! event said so, reading goes on until it is reached.
+//! stream means the same (epoll(7)) and saves the second system call. There are two exceptions. The
+//! end of the stream may lie right behind a short read, and so may more bytes where the read was cut
+//! short by urgent data (tcp(7)), and no further event will tell; where the event said so, reading
+//! goes on until the end or `WouldBlock` is reached.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
+use socket2::{SockRef, Socket as RawSocket, TcpKeepalive};
 
 use super::reactor::{Context, Source};
 use crate::proto::end::{End, Progress, Side, Turn};
-use crate::proto::event::{Event, Readiness, Transfer};
+use crate::proto::event::{Event, Readiness, Transfer, Watch};
 use crate::proto::pipe::Pipe;
+
+/// When the kernel probes a silent TCP peer: after two minutes, then every 30 seconds, and gives
+/// up after four probes without an answer.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(120))
+    .with_interval(Duration::from_secs(30))
+    .with_retries(4);
+
+/// Sets what every TCP connection needs: nothing is held back to make larger segments, a peer that
+/// is gone is found out, and urgent data stays where it lies in the stream (RFC 6093).
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub(super) fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_out_of_band_inline(true)
+}
 
 /// A stream socket of either family.
 #[derive(Debug)]
@@ -47,8 +69,20 @@ impl Socket {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.stream, self.side, both)
+        context.register_duplex(&mut self.stream, self.side)
+    }
+
+    /// Makes closing this socket a reset, so that its peer learns that the stream was cut off
+    /// and did not end. What waits to be sent is lost.
+    pub fn reset(&self) {
+        let at_once = Some(Duration::ZERO);
+        let outcome = match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
+            Stream::Unix(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a reset could not be passed on: {error}");
+        }
     }
 
     /// Remembers what an event said.
@@ -56,13 +90,28 @@ impl Socket {
         self.readiness = self.readiness.with(readiness);
     }
 
-    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let transfer = match retry(|| self.stream.write(to.bytes())) {
+    /// Whether an attempt to send is worth while.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.readiness.contains(Readiness::WRITABLE)
+    }
+
+    /// Whether an attempt to receive is worth while.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.readiness.contains(Readiness::READABLE)
+    }
+
+    /// Sends as much of `bytes` as the kernel takes, which may be none.
+    ///
+    /// # Errors
+    /// Those of `send(2)`, but for having to wait.
+    pub fn send(&mut self, bytes: &[u8], watch: &mut Watch<'_>) -> io::Result<usize> {
+        let transfer = match retry(|| self.stream.write(bytes)) {
             Ok(count) => {
-                if count < to.len() {
+                if count < bytes.len() {
                     self.readiness = self.readiness.without(Readiness::WRITABLE);
                 }
-                to.consume(turn.pool, count);
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -71,41 +120,60 @@ impl Socket {
             }
             Err(error) => return Err(error),
         };
-        turn.watch.detail(|| Event::Write(self.side, transfer));
-        Ok(moved(transfer))
+        watch.detail(|| Event::Write(self.side, transfer));
+        Ok(bytes_of(transfer))
     }
 
-    fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let mut offered = 0;
-        let outcome = from.fill(turn.pool, |space| {
-            offered = space.len();
-            retry(|| self.stream.read(space))
-        });
-        let transfer = match outcome {
+    /// Receives what has come into `space`, which has room for at least a byte.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, but for having to wait.
+    pub fn receive(&mut self, space: &mut [u8], watch: &mut Watch<'_>) -> io::Result<Transfer> {
+        let transfer = match retry(|| self.stream.read(space)) {
             Ok(0) => {
-                from.end();
                 self.readiness = self.readiness.without(Readiness::READABLE);
                 Transfer::End
             }
             Ok(count) => {
-                if count < offered && !self.readiness.contains(Readiness::READ_CLOSED) {
+                let tells_all = !self.readiness.contains(Readiness::READ_CLOSED)
+                    && !self.readiness.contains(Readiness::URGENT);
+                if count < space.len() && tells_all {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Transfer::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readiness = self.readiness.without(Readiness::READABLE);
+                let passed = Readiness::READABLE.with(Readiness::URGENT);
+                self.readiness = self.readiness.without(passed);
                 Transfer::WouldBlock
             }
             Err(error) => return Err(error),
         };
-        turn.watch.detail(|| Event::Read(self.side, transfer));
-        Ok(moved(transfer))
+        watch.detail(|| Event::Read(self.side, transfer));
+        Ok(transfer)
+    }
+
+    /// Asks for the error of a connection that failed when there was nothing more to read from it
+    /// and nothing to write yet, so that neither would tell.
+    fn hear_of_failure(&self) -> io::Result<()> {
+        if self.readiness.contains(Readiness::FAILED) {
+            let error = self.stream.take_error()?;
+            return Err(error.unwrap_or(io::ErrorKind::ConnectionReset.into()));
+        }
+        Ok(())
     }
 
     /// Passes the end of the stream on. Where the other direction is over too, closing the
     /// socket, which is what comes next, says the same and costs one system call less.
-    fn pass_end_on(&mut self, to: &mut Pipe, from: &Pipe, turn: &mut Turn<'_>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of `shutdown(2)`.
+    pub fn pass_end_on(
+        &mut self,
+        to: &mut Pipe,
+        from: &Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<()> {
         if !from.is_finished() {
             match self.stream.shutdown_write() {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
@@ -115,6 +183,25 @@ impl Socket {
         }
         to.finish();
         Ok(())
+    }
+
+    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let count = self.send(to.bytes(), &mut turn.watch)?;
+        to.consume(turn.pool, count);
+        Ok(count)
+    }
+
+    fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let mut transfer = Transfer::WouldBlock;
+        let count = from.fill(turn.pool, |space| {
+            transfer = self.receive(space, &mut turn.watch)?;
+            Ok::<_, io::Error>(bytes_of(transfer))
+        })?;
+        if transfer == Transfer::End {
+            from.end();
+            return Ok(1);
+        }
+        Ok(count)
     }
 }
 
@@ -126,25 +213,27 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
-        if !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
+        if to.is_empty() && !to.is_finished() && !from.is_open() {
+            self.hear_of_failure()?;
+        }
+        if !to.is_empty() && self.is_writable() {
             moved += self.flush(to, turn)?;
         }
         if to.is_drained() {
             self.pass_end_on(to, from, turn)?;
             moved += 1;
         }
-        if self.readiness.contains(Readiness::READABLE) && from.wants_more(turn.pool) {
+        if self.is_readable() && from.wants_more(turn.pool) {
             moved += self.fill(from, turn)?;
         }
         Ok(Progress::Moved(moved))
     }
 }
 
-fn moved(transfer: Transfer) -> usize {
+fn bytes_of(transfer: Transfer) -> usize {
     match transfer {
         Transfer::Bytes(count) => count,
-        Transfer::WouldBlock => 0,
-        Transfer::End => 1,
+        Transfer::WouldBlock | Transfer::End => 0,
     }
 }
 

@@ -11,7 +11,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use mio::Interest;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -103,8 +102,7 @@ impl UdpServer {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.socket, Side::Remote, both)
+        context.register_duplex(&mut self.socket, Side::Remote)
     }
 
     /// Remembers what an event said.

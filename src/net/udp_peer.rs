@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use mio::Interest;
 use mio::net::UdpSocket;
 
 use super::reactor::{Context, Source};
@@ -30,6 +29,8 @@ pub struct UdpPeer {
     framing: Framing,
     readiness: Readiness,
     sent: bool,
+    /// Whether an answer has come since the last datagram was sent; so too while none was.
+    is_answered: bool,
 }
 
 impl UdpPeer {
@@ -42,7 +43,8 @@ impl UdpPeer {
             if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(any)?;
         socket.connect(peer)?;
-        Ok(Self { socket, framing, readiness: Readiness::WRITABLE, sent: false })
+        let readiness = Readiness::WRITABLE;
+        Ok(Self { socket, framing, readiness, sent: false, is_answered: true })
     }
 
     /// Registers for readiness as the remote side of `context`'s source.
@@ -50,8 +52,7 @@ impl UdpPeer {
     /// # Errors
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        context.register(&mut self.socket, Side::Remote, both)
+        context.register_duplex(&mut self.socket, Side::Remote)
     }
 
     /// Remembers what an event said.
@@ -70,6 +71,7 @@ impl UdpPeer {
         match self.socket.send(to.bytes()) {
             Ok(count) => {
                 self.sent = true;
+                self.is_answered = false;
                 to.discard(turn.pool);
                 turn.watch.detail(|| Event::Write(Side::Remote, Transfer::Bytes(count)));
                 Ok(count.max(1))
@@ -85,9 +87,7 @@ impl UdpPeer {
     fn receive(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         match from.fill(turn.pool, |space| self.socket.recv(space)) {
             Ok(count) => {
-                if self.framing == Framing::Whole {
-                    from.end();
-                }
+                self.is_answered = true;
                 turn.watch.detail(|| Event::Read(Side::Remote, Transfer::Bytes(count)));
                 Ok(count.max(1))
             }
@@ -122,6 +122,11 @@ impl End for UdpPeer {
         // A datagram is received whole or cut off: so only into an empty pipe.
         if self.readiness.contains(Readiness::READABLE) && from.is_open() && from.is_empty() {
             moved += self.receive(from, turn)?;
+        }
+        // Datagrams have no end of their own: whoever asks no more has heard the last answer.
+        if to.is_finished() && self.is_answered && from.is_open() {
+            from.end();
+            moved += 1;
         }
         Ok(Progress::Moved(moved))
     }

@@ -1,30 +1,12 @@
 //! The two ends that a session joins, and what they are given when their turn comes.
 
-use std::fmt;
 use std::io;
 use std::time::Instant;
 
 use super::buffer::Pool;
 use super::event::Watch;
 use super::pipe::Pipe;
-
-/// Which end of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The end that faces the network and passes the gate.
-    Remote,
-    /// The end that an admitted peer talks to.
-    Local,
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Remote => "remote",
-            Self::Local => "local",
-        })
-    }
-}
+pub use super::reason::Side;
 
 /// One end of a session: a socket, a terminal, a service.
 pub trait End {
@@ -43,6 +25,14 @@ pub trait End {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress>;
+
+    /// What is known of this end beside its bytes.
+    fn standing(&self) -> Standing<'_> {
+        Standing::UP
+    }
+
+    /// Gives back the storage that it borrowed, if it keeps any. The session is over.
+    fn dispose(&mut self, _pool: &mut Pool) {}
 }
 
 impl<E: End + ?Sized> End for Box<E> {
@@ -54,6 +44,34 @@ impl<E: End + ?Sized> End for Box<E> {
     ) -> io::Result<Progress> {
         (**self).exchange(to, from, turn)
     }
+
+    fn standing(&self) -> Standing<'_> {
+        (**self).standing()
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        (**self).dispose(pool);
+    }
+}
+
+/// What is known of an end beside its bytes. Most ends are up from the beginning and know nobody;
+/// one that encrypts has a handshake to make first, in which its peer may say who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// Whether bytes can pass. Before that, exchanges only serve to bring it up.
+    pub is_up: bool,
+    /// Whether its peer went without saying that it was done: what came may not be all.
+    pub was_truncated: bool,
+    /// Whom the peer proved to be, in a form for logs.
+    pub identity: Option<&'a str>,
+    /// Why it failed, where an error number would not say it.
+    pub cause: Option<&'a str>,
+}
+
+impl Standing<'_> {
+    /// That of an end which knows no more than its bytes.
+    pub const UP: Standing<'static> =
+        Standing { is_up: true, was_truncated: false, identity: None, cause: None };
 }
 
 /// What came of an exchange.
@@ -65,6 +83,9 @@ pub enum Progress {
     /// This end has said all it will and wants to hear no more: the session is to send what
     /// waits and close.
     Done,
+    /// The peer broke the rules of this end's protocol. The end tells it so and wants no more of
+    /// it; the session is to see that this arrives, and close.
+    Broken,
 }
 
 /// What a session is given for one run.

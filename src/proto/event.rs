@@ -7,10 +7,10 @@
 //! for detail, so that watching costs nothing where nobody watches.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use super::end::Side;
-use super::session::{CloseReason, Deadline, StateName};
+use super::reason::{CloseReason, Deadline, Side, StateName};
 
 /// Someone who wants to know what the loop does.
 pub trait Observer {
@@ -49,6 +49,12 @@ impl Readiness {
     /// The peer will send no more (the end may still lie behind bytes that wait).
     pub const READ_CLOSED: Self = Self(4);
 
+    /// The connection has failed, and its error waits to be asked for.
+    pub const FAILED: Self = Self(8);
+
+    /// Urgent data lies in the stream: one read ends where it begins, though more may follow.
+    pub const URGENT: Self = Self(16);
+
     /// No readiness at all.
     pub const NONE: Self = Self(0);
 
@@ -77,6 +83,8 @@ impl fmt::Display for Readiness {
             (Self::READABLE, "readable"),
             (Self::WRITABLE, "writable"),
             (Self::READ_CLOSED, "read-closed"),
+            (Self::FAILED, "failed"),
+            (Self::URGENT, "urgent"),
         ];
         let mut separator = "";
         for (bit, name) in names {
@@ -149,10 +157,18 @@ pub enum Event<'a> {
 pub struct Summary<'a> {
     /// Why it ended.
     pub reason: &'a CloseReason,
+    /// What the end that failed said.
+    pub failure: Option<&'a io::Error>,
+    /// What the remote end has to say about that, where it is more.
+    pub cause: Option<&'a str>,
     /// The state in which it ended.
     pub state: StateName,
+    /// Whether it had been let in.
+    pub was_admitted: bool,
     /// The name of the secret that let it in.
     pub identity: Option<&'a str>,
+    /// Whom the certificate of the peer names.
+    pub certificate: Option<&'a str>,
     /// Bytes received from the remote end, the gate's included.
     pub received: u64,
     /// Bytes accepted for sending to the remote end, the gate's included.
@@ -186,14 +202,27 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "identity={} state={} received={} sent={} seconds={:.3} reason=\"{}\"",
+            "identity={} state={} received={} sent={} seconds={:.3}",
             self.identity.unwrap_or("-"),
             self.state,
             self.received,
             self.sent,
             self.age.as_secs_f64(),
-            self.reason
-        )
+        )?;
+        if let Some(certificate) = self.certificate {
+            write!(f, " certificate=\"{certificate}\"")?;
+        }
+        match (self.reason, self.failure) {
+            // More than the system's own word for it: an end's own explanation.
+            (CloseReason::Failed(side, _), Some(error)) if error.get_ref().is_some() => {
+                write!(f, " reason=\"the {side} end failed: {error}")?;
+            }
+            (reason, _) => write!(f, " reason=\"{reason}")?,
+        }
+        if let Some(cause) = self.cause {
+            write!(f, ": {cause}")?;
+        }
+        f.write_str("\"")
     }
 }
 
@@ -210,6 +239,11 @@ impl<'a> Watch<'a> {
     pub fn new(observer: &'a mut dyn Observer, turn: u64, subject: Subject<'a>) -> Self {
         let detail = observer.wants_detail();
         Self { observer, detail, turn, subject }
+    }
+
+    /// The same watch, lent on.
+    pub fn reborrow(&mut self) -> Watch<'_> {
+        Watch { observer: &mut *self.observer, subject: self.subject, ..*self }
     }
 
     /// Reports an event that is always wanted.

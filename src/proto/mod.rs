@@ -1,9 +1,16 @@
 //! The pure core: bytes, time and nonces go in as arguments, bytes and decisions come out.
+//! Addresses are those of `core::net`: numbers, without the sockets that `std::net` has.
 
 pub mod buffer;
 pub mod end;
 pub mod event;
 pub mod gate;
+pub mod hello;
+pub mod http_connect;
+pub mod identity;
+pub mod introduction;
 pub mod pipe;
+pub mod reason;
+pub mod resolver;
 pub mod service;
 pub mod session;

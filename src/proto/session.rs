@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!             +-------------- AuthPending --------------+
-//!   gate      |  challenge out, answer in (or reversed)  |  wrong, late, gone
-//!             +----------------+------------------------+----------> closed
-//!                              | admitted (at once where there is no gate)
-//!                              v
+//!   secure    |  the remote end comes up: TLS makes its |
+//!             |  handshake, all others are up already   |
+//!   gate      |  challenge out, answer in (or reversed) |  wrong, late, gone
+//!             +---------+---------------------+---------+----------> closed
+//!                       | admitted (at once   | the handshake failed: Closing,
+//!                       | where nothing has   | for its alert must still arrive
+//!                       v to be passed)
 //!             +-------------- Established --------------+
 //!   pump      |  remote -> inward  -> local             |  both directions ended,
 //!             |  remote <- outward <- local             |  failed, idle, too old
 //!             +----------------+------------------------+----------> closed
-//!                              | the local end is done
-//!                              v
+//!                              | the local end is done, or the
+//!                              v remote end's protocol was broken
 //!             +---------------- Closing ----------------+
 //!   linger    |  send what waits, then the end; discard  |  peer closed too, or
 //!             |  what still comes, so that no reset      |  took too long
@@ -23,15 +26,15 @@
 //! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::end::{End, Progress, Side, Turn};
+use super::end::{End, Progress, Side, Standing, Turn};
 use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
 use super::pipe::Pipe;
+pub use super::reason::{CloseReason, Deadline, StateName};
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -40,10 +43,17 @@ pub const TURN_BUDGET: usize = 256 * 1024;
 /// How long a closing session may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a session may stay in a condition; `None` is for ever.
+/// How long a peer that broke the rules has to hear that it did, and to go.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a session may stay in a condition; `None` is for ever. Where `tls`, `auth` or
+/// `half_close` is turned off, `idle` holds in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the beginning until the gate is passed. Absolute: bytes do not extend it.
+    /// From the beginning until the remote end is up: the TLS handshake. Absolute: bytes do not
+    /// extend it.
+    pub tls: Option<Duration>,
+    /// From then until the gate is passed. Absolute, too.
     pub auth: Option<Duration>,
     /// Without a byte in either direction.
     pub idle: Option<Duration>,
@@ -56,13 +66,15 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// No deadline at all.
-    pub const NONE: Self = Self { auth: None, idle: None, half_close: None, lifetime: None };
+    pub const NONE: Self =
+        Self { tls: None, auth: None, idle: None, half_close: None, lifetime: None };
 }
 
 /// What a server does best with where nobody said anything else.
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            tls: Some(Duration::from_secs(10)),
             auth: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(600)),
             half_close: Some(Duration::from_secs(30)),
@@ -92,96 +104,18 @@ pub enum Step {
     Close(CloseReason),
 }
 
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Both sides had ended their direction.
-    Finished,
-    /// The service had said all it had to.
-    Served,
-    /// The answer to the challenge was wrong.
-    Refused,
-    /// The peer ended its side before it had answered the challenge.
-    LeftAtGate,
-    /// The server ended its side before it had sent a whole challenge.
-    NoChallenge,
-    /// A deadline passed.
-    Deadline(Deadline),
-    /// An end failed.
-    Failed(Side, io::ErrorKind),
-    /// The program is stopping.
-    Stopped,
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("both sides were done"),
-            Self::Served => f.write_str("the service was done"),
-            Self::Refused => f.write_str("the answer to the challenge was wrong"),
-            Self::LeftAtGate => f.write_str("the peer left before it answered the challenge"),
-            Self::NoChallenge => f.write_str("the server closed before it sent a whole challenge"),
-            Self::Deadline(deadline) => deadline.fmt(f),
-            Self::Failed(Side::Remote, kind) => write!(f, "the connection failed: {kind}"),
-            Self::Failed(Side::Local, kind) => write!(f, "the local end failed: {kind}"),
-            Self::Stopped => f.write_str("the program was stopped"),
-        }
-    }
-}
-
-/// The deadlines of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
-    /// The gate was not passed in time.
-    Auth,
-    /// Nothing moved for too long.
-    Idle,
-    /// One direction had ended and nothing moved in the other for too long.
-    HalfClose,
-    /// The session became too old.
-    Lifetime,
-    /// The peer did not take the last bytes and close in time.
-    Closing,
-}
-
-impl fmt::Display for Deadline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auth => "the challenge was not answered in time",
-            Self::Idle => "nothing was sent or received for too long",
-            Self::HalfClose => "one side had ended and the other was silent for too long",
-            Self::Lifetime => "the connection reached its greatest age",
-            Self::Closing => "the peer did not take the last bytes and close in time",
-        })
-    }
-}
-
-/// The name of a state, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateName {
-    /// The gate is being passed.
-    AuthPending,
-    /// Bytes go both ways.
-    Established,
-    /// The last bytes are on their way.
-    Closing,
-}
-
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 /// Where a session stands, with what only that state needs.
 enum State {
-    AuthPending(Admitting),
+    /// What is to be passed first, and since when.
+    AuthPending(Admitting, Instant),
     Established,
     Closing(CloseReason),
 }
 
-/// A gate that is being passed.
+/// What has to be passed before the first byte goes through.
 enum Admitting {
+    /// The remote end is coming up; this comes after it.
+    Securing(Admission),
     Guard {
         keyring: Rc<Keyring>,
         challenge: Challenge,
@@ -204,6 +138,8 @@ pub struct Session<R, L> {
     state: State,
     timeouts: Rc<Timeouts>,
     identity: Option<Rc<str>>,
+    /// What an end said when it failed.
+    failure: Option<io::Error>,
     opened: Instant,
     /// The last time that anything moved; in Closing, the time at which it began.
     touched: Instant,
@@ -218,17 +154,10 @@ impl<R: End, L: End> Session<R, L> {
         timeouts: Rc<Timeouts>,
         now: Instant,
     ) -> Self {
-        let state = match admission {
-            Admission::Open => State::Established,
-            Admission::Guard(keyring, challenge) => State::AuthPending(Admitting::Guard {
-                keyring,
-                challenge,
-                asked: false,
-                answer: Partial::new(),
-            }),
-            Admission::Guest(secret, digest) => {
-                State::AuthPending(Admitting::Guest { secret, digest, challenge: Partial::new() })
-            }
+        let state = if remote.standing().is_up {
+            State::after(admission, now)
+        } else {
+            State::AuthPending(Admitting::Securing(admission), now)
         };
         Self {
             remote,
@@ -238,6 +167,7 @@ impl<R: End, L: End> Session<R, L> {
             state,
             timeouts,
             identity: None,
+            failure: None,
             opened: now,
             touched: now,
         }
@@ -249,7 +179,11 @@ impl<R: End, L: End> Session<R, L> {
             && at <= turn.now
         {
             turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(CloseReason::Deadline(deadline));
+            return Step::Close(match self.state {
+                // That a peer which broke the rules does not leave by itself is no news.
+                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+                _ => CloseReason::Deadline(deadline),
+            });
         }
         let mut budget = TURN_BUDGET;
         loop {
@@ -277,16 +211,23 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Gives the storage back. The session is over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        let Standing { identity, cause, .. } = self.remote.standing();
         turn.watch.report(&Event::Closed(&Summary {
             reason,
+            failure: self.failure.as_ref(),
+            cause,
             state: self.state_name(),
+            was_admitted: self.was_admitted(),
             identity: self.identity.as_deref(),
+            certificate: identity,
             received: self.inward.carried(),
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
         }));
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
+        self.remote.dispose(turn.pool);
+        self.local.dispose(turn.pool);
     }
 
     /// Whether the last byte and the end have been passed to the remote end.
@@ -299,10 +240,16 @@ impl<R: End, L: End> Session<R, L> {
     #[must_use]
     pub fn state_name(&self) -> StateName {
         match self.state {
-            State::AuthPending(_) => StateName::AuthPending,
+            State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
             State::Closing(_) => StateName::Closing,
         }
+    }
+
+    /// Whether the peer has been let in.
+    #[must_use]
+    pub fn was_admitted(&self) -> bool {
+        !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
     }
 
     /// The end that faces the network.
@@ -313,6 +260,11 @@ impl<R: End, L: End> Session<R, L> {
     /// The end that an admitted peer talks to.
     pub fn local(&mut self) -> &mut L {
         &mut self.local
+    }
+
+    /// The same, to be looked at.
+    pub fn local_ref(&self) -> &L {
+        &self.local
     }
 
     /// The bytes received from the remote end and those sent to it, the gate's included.
@@ -326,16 +278,21 @@ impl<R: End, L: End> Session<R, L> {
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
-            Err(error) => return Err(CloseReason::Failed(Side::Remote, error.kind())),
+            Ok(Progress::Broken) => {
+                self.abandon(turn);
+                1
+            }
+            Err(error) => return Err(self.fail(Side::Remote, error)),
         };
         moved += match &mut self.state {
-            State::AuthPending(_) => self.admit(turn)?,
+            State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
             State::Closing(_) => self.drop_input(turn),
         };
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
                 State::Closing(reason) => reason,
+                _ if self.remote.standing().was_truncated => CloseReason::Truncated,
                 _ => CloseReason::Finished,
             });
         }
@@ -346,13 +303,39 @@ impl<R: End, L: End> Session<R, L> {
         match self.local.exchange(&mut self.inward, &mut self.outward, turn) {
             Ok(Progress::Moved(count)) => Ok(count),
             Ok(Progress::Done) => {
-                self.outward.end();
-                self.enter(State::Closing(CloseReason::Served), turn);
-                self.touched = turn.now;
+                self.close_with(CloseReason::Served, turn);
                 Ok(1)
             }
-            Err(error) => Err(CloseReason::Failed(Side::Local, error.kind())),
+            Ok(Progress::Broken) => {
+                let why = "the other end broke the rules of its protocol";
+                let broken = io::Error::new(io::ErrorKind::InvalidData, why);
+                Err(self.fail(Side::Local, broken))
+            }
+            Err(error) => Err(self.fail(Side::Local, error)),
         }
+    }
+
+    /// Nothing more can be said to the peer, but for what the remote end says by itself.
+    fn abandon(&mut self, turn: &mut Turn<'_>) {
+        let reason = match self.state {
+            State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
+            State::AuthPending(..) | State::Established => CloseReason::Broken,
+            State::Closing(_) => return,
+        };
+        self.outward.discard(turn.pool);
+        self.close_with(reason, turn);
+    }
+
+    fn close_with(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
+        self.outward.end();
+        self.enter(State::Closing(reason), turn);
+        self.touched = turn.now;
+    }
+
+    fn fail(&mut self, side: Side, error: io::Error) -> CloseReason {
+        let kind = error.kind();
+        self.failure = Some(error);
+        CloseReason::Failed(side, kind)
     }
 
     fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
@@ -366,9 +349,15 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Takes the gate one step further.
     fn admit(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
-        let State::AuthPending(admitting) = &mut self.state else { return Ok(0) };
+        let State::AuthPending(admitting, _) = &mut self.state else { return Ok(0) };
         let mut moved = 0;
         match admitting {
+            Admitting::Securing(_) if !self.remote.standing().is_up => {}
+            Admitting::Securing(admission) => {
+                let admission = std::mem::replace(admission, Admission::Open);
+                self.enter(State::after(admission, turn.now), turn);
+                moved += 1;
+            }
             Admitting::Guard { keyring, challenge, asked, answer } => {
                 if !*asked {
                     moved += self.outward.append(turn.pool, challenge);
@@ -405,9 +394,13 @@ impl<R: End, L: End> Session<R, L> {
         let after = self.state_name();
         assert!(
             matches!(
-                (before, after),
-                (StateName::AuthPending, StateName::Established)
-                    | (StateName::Established, StateName::Closing)
+                (before, &self.state),
+                (StateName::AuthPending, State::AuthPending(..) | State::Established)
+                    | (
+                        StateName::AuthPending,
+                        State::Closing(CloseReason::Handshake | CloseReason::Broken)
+                    )
+                    | (StateName::Established, State::Closing(_))
             ),
             "a session went from {before} to {after}"
         );
@@ -420,12 +413,25 @@ impl<R: End, L: End> Session<R, L> {
         let after = |since: Instant, limit: Option<Duration>, deadline| {
             limit.and_then(|limit| Some((since.checked_add(limit)?, deadline)))
         };
+        let is_half_closed = !self.inward.is_open() || !self.outward.is_open();
         let condition = match self.state {
-            State::AuthPending(_) => after(self.opened, timeouts.auth, Deadline::Auth),
-            State::Established if self.inward.is_open() && self.outward.is_open() => {
+            State::AuthPending(Admitting::Securing(_), since) if timeouts.tls.is_some() => {
+                after(since, timeouts.tls, Deadline::Tls)
+            }
+            State::AuthPending(Admitting::Guard { .. } | Admitting::Guest { .. }, since)
+                if timeouts.auth.is_some() =>
+            {
+                after(since, timeouts.auth, Deadline::Auth)
+            }
+            State::Established if is_half_closed && timeouts.half_close.is_some() => {
+                after(self.touched, timeouts.half_close, Deadline::HalfClose)
+            }
+            State::AuthPending(..) | State::Established => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
-            State::Established => after(self.touched, timeouts.half_close, Deadline::HalfClose),
+            State::Closing(CloseReason::Handshake | CloseReason::Broken) => {
+                after(self.touched, Some(LAST_WORD_LIMIT), Deadline::Closing)
+            }
             State::Closing(_) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
@@ -436,6 +442,22 @@ impl<R: End, L: End> Session<R, L> {
             (Some(one), Some(other)) => Some(if one.0 <= other.0 { one } else { other }),
             (one, other) => one.or(other),
         }
+    }
+}
+
+impl State {
+    /// Where `admission` begins, from `now` on.
+    fn after(admission: Admission, now: Instant) -> Self {
+        let admitting = match admission {
+            Admission::Open => return Self::Established,
+            Admission::Guard(keyring, challenge) => {
+                Admitting::Guard { keyring, challenge, asked: false, answer: Partial::new() }
+            }
+            Admission::Guest(secret, digest) => {
+                Admitting::Guest { secret, digest, challenge: Partial::new() }
+            }
+        };
+        Self::AuthPending(admitting, now)
     }
 }
 
@@ -464,3 +486,6 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+#[cfg(test)]
+mod tests;

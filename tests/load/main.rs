@@ -8,7 +8,7 @@ mod page;
 mod schema;
 mod servers;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -478,4 +478,57 @@ fn the_page_has_its_plots_in_a_browser() {
     });
     load(&server, &["-d", "2s", "-c", "3", "-r", "500", "--html", &html.display().to_string()]);
     page::check(&html);
+}
+
+#[test]
+fn tls_is_spoken_in_full_or_resumed_and_timed() {
+    let folder = tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let made = |words: &[&str]| {
+        assert!(turnstile(words).output().expect("it starts").status.success(), "{words:?}");
+    };
+    made(&["cert", "ca", "--out", &path("")]);
+    made(&["cert", "server", "--ca", &path(""), "--name", "localhost"]);
+    let config = format!(
+        "[[listener]]\nname = \"tls\"\naddress = \"tcp://127.0.0.1:0\"\nservice = \"upper\"\n\
+         [listener.tls]\ncert = \"{}\"\nkey = \"{}\"\n",
+        path("server.pem"),
+        path("server-key.pem")
+    );
+    std::fs::write(path("tls.toml"), config).expect("written");
+    let mut daemon = turnstile(&["serve", "-c", &path("tls.toml")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let log = BufReader::new(daemon.stderr.take().expect("piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    let address = lines
+        .find_map(|line| Some(line.split_once("address=tcp://")?.1.split(' ').next()?.to_owned()))
+        .expect("it says where it listens");
+    thread::spawn(move || lines.for_each(drop));
+    let address = format!("tls://{address}");
+    let run = |words: &[&str]| {
+        let fixed =
+            ["load", &address, "--json", "-n", "200", "-c", "4", "--server-name", "localhost"];
+        turnstile(&fixed).args(words).output().expect("it starts")
+    };
+    let full = report_of(&run(&["--ca", &path("ca.pem"), "--connect-per-request"]));
+    assert_eq!((number(&full, "/replies"), all_errors(&full)), (200, 0), "{full:#}");
+    assert_eq!(number(&full, "/tls_resumed"), 0);
+    assert!(number(&full, "/phases/tls/count") >= 200);
+
+    let resumed =
+        report_of(&run(&["--ca", &path("ca.pem"), "--connect-per-request", "--tls-resume"]));
+    assert_eq!((number(&resumed, "/replies"), all_errors(&resumed)), (200, 0), "{resumed:#}");
+    assert!(number(&resumed, "/tls_resumed") > 100, "{resumed:#}");
+
+    let only = report_of(&run(&["--insecure", "--handshake-only"]));
+    assert_eq!((number(&only, "/replies"), all_errors(&only)), (200, 0), "{only:#}");
+
+    // The authority is not among the system's.
+    let distrusted = run(&["--ca", &path("server.pem")]);
+    assert_eq!(distrusted.status.code(), Some(1));
+    assert!(talk_of(&distrusted).contains("--ca says whom to trust"), "{}", talk_of(&distrusted));
+    daemon.kill().expect("it runs");
+    daemon.wait().expect("it ends");
 }

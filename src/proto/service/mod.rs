@@ -127,3 +127,6 @@ fn message_has_come(to: &Pipe) -> bool {
 fn message(to: &Pipe) -> &[u8] {
     &to.bytes()[..to.len().min(MESSAGE_LIMIT)]
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Lesson 10: a service of your own on the library's reactor.
+//! Lesson 12: a service of your own on the library's reactor.
 //!
 //! The bare loop of lesson 06 did three jobs at once: it waited for readiness, it moved bytes
 //! without losing any, and it decided what to answer. The library takes them apart. The reactor
@@ -8,9 +8,9 @@
 //! Run it, then talk to it from another terminal:
 //!
 //! ```text
-//! cargo run --example 10_own_service
+//! cargo run --example 12_own_service
 //! TURNSTILE_SECRET='open sesame' cargo run -- connect --auth hmac-sha256 127.0.0.1:PORT
-//! RUST_LOG=trace cargo run --example 10_own_service     # watch every event, read and write
+//! RUST_LOG=trace cargo run --example 12_own_service     # watch every event, read and write
 //! ```
 
 use std::io;

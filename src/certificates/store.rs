@@ -1,0 +1,185 @@
+//! The files of certificates and keys: read with errors that say what to do, written so that a key
+//! is never readable by others, never half there, and never lost by mistake.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use super::issue::{Authority, IssueError, Issued};
+
+/// Who may read a private key: its owner.
+const KEY_MODE: u32 = 0o600;
+
+/// Who may read a certificate: everybody, as far as the umask allows.
+const CERTIFICATE_MODE: u32 = 0o644;
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be read.
+    #[error("{} cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// It could not be written.
+    #[error("{} cannot be written: {reason}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// It is there already.
+    #[error("{} exists and is left as it is; --force replaces it", .0.display())]
+    Exists(PathBuf),
+    /// It holds no certificate.
+    #[error("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
+    NoCertificate(PathBuf),
+    /// It holds no key that can be used.
+    #[error("{} holds no private key in PEM{}", path.display(), if *is_encrypted {
+        " that can be used: it is encrypted; openssl pkey removes the passphrase"
+    } else {
+        " (-----BEGIN PRIVATE KEY-----)"
+    })]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// Whether the reason is a passphrase.
+        is_encrypted: bool,
+    },
+    /// The authority in a directory cannot sign.
+    #[error("the authority in {}: {reason}", directory.display())]
+    Authority {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        reason: IssueError,
+    },
+}
+
+/// The two files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The certificate, `NAME.pem`.
+    pub certificate: PathBuf,
+    /// The private key, `NAME-key.pem`.
+    pub key: PathBuf,
+}
+
+impl Paths {
+    /// Where the certificate called `name` is kept in `directory`.
+    #[must_use]
+    pub fn new(directory: &Path, name: &str) -> Self {
+        Self {
+            certificate: directory.join(format!("{name}.pem")),
+            key: directory.join(format!("{name}-key.pem")),
+        }
+    }
+
+    /// Writes the key, then the certificate. Files that are there already are replaced only where
+    /// `force` says so. Makes the directory if it is missing.
+    ///
+    /// # Errors
+    /// A file exists and is not to be replaced, or the system refused.
+    pub fn write(&self, issued: &Issued, force: bool) -> Result<(), StoreError> {
+        if !force
+            && let Some(path) = [&self.key, &self.certificate].into_iter().find(|it| exists(it))
+        {
+            return Err(StoreError::Exists(path.clone()));
+        }
+        let key = issued.key_pem.as_bytes();
+        write_whole(&self.key, key, KEY_MODE, force)?;
+        let certificate = issued.certificate_pem.as_bytes();
+        write_whole(&self.certificate, certificate, CERTIFICATE_MODE, force)
+    }
+}
+
+/// The authority whose certificate and key are `ca.pem` and `ca-key.pem` in `directory`.
+///
+/// # Errors
+/// A file cannot be read, or what it holds cannot sign.
+pub fn load_authority(directory: &Path) -> Result<Authority, StoreError> {
+    let paths = Paths::new(directory, "ca");
+    let certificate = read_certificates(&paths.certificate)?.swap_remove(0);
+    let key = Zeroizing::new(read(&paths.key)?);
+    let key = std::str::from_utf8(&key).unwrap_or_default();
+    Authority::new(&certificate, key)
+        .map_err(|reason| StoreError::Authority { directory: directory.to_owned(), reason })
+}
+
+/// All certificates of a PEM file, in its order; never none.
+///
+/// # Errors
+/// The file cannot be read, or holds none, or one that is damaged.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
+    let bytes = read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates
+        .ok()
+        .filter(|found| !found.is_empty())
+        .ok_or_else(|| StoreError::NoCertificate(path.to_owned()))
+}
+
+/// The first private key of a PEM file: PKCS #8, PKCS #1 or SEC 1.
+///
+/// # Errors
+/// The file cannot be read, or holds none, or one with a passphrase.
+pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, StoreError> {
+    let bytes = Zeroizing::new(read(path)?);
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
+        let is_encrypted = bytes.windows(9).any(|window| window == b"ENCRYPTED");
+        StoreError::NoKey { path: path.to_owned(), is_encrypted }
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(|reason| StoreError::Unreadable { path: path.to_owned(), reason })
+}
+
+/// Whether there is anything at `path`, even a link to nowhere.
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Writes a file beside its place and then moves it there, so that nobody finds half of it.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<(), StoreError> {
+    let unwritable = |reason| StoreError::Unwritable { path: path.to_owned(), reason };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory).map_err(unwritable)?;
+    let draft = directory.join(format!(".turnstile-{}.tmp", std::process::id()));
+    // What is left of a killed process of the same number is nobody's.
+    let _ = fs::remove_file(&draft);
+    let written = write_new(&draft, bytes, mode).map_err(unwritable);
+    let moved = written.and_then(|()| put_in_place(&draft, path, force));
+    // After a rename there is nothing left to remove.
+    let _ = fs::remove_file(&draft);
+    moved?;
+    // The new name is on the disk once the directory is.
+    File::open(directory).and_then(|it| it.sync_all()).map_err(unwritable)
+}
+
+fn put_in_place(draft: &Path, path: &Path, force: bool) -> Result<(), StoreError> {
+    // A link, unlike a rename, fails where something has appeared meanwhile.
+    let moved = if force { fs::rename(draft, path) } else { fs::hard_link(draft, path) };
+    moved.map_err(|reason| match reason.kind() {
+        io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
+        _ => StoreError::Unwritable { path: path.to_owned(), reason },
+    })
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,0 +1,117 @@
+//! What a listener offers, with the keys that belong to one service alone.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::proto::service::Kind;
+
+use super::check;
+use super::plan::{FORWARD, Service, Upstream, service_name};
+use super::report::{Fault, Faults};
+use super::secrets::Secrets;
+use super::table::Table;
+use super::values;
+
+/// How long a target of `forward` is tried where nothing is said.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keys that one service alone has a use for.
+const OWNED: [(&str, &str); 3] = [("text", "reply"), ("to", FORWARD), ("upstream", FORWARD)];
+
+/// Reads the service and the keys that belong to it. `connect` is the timeout of that name.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    connect: Option<Spanned<Option<Duration>>>,
+    secrets: &Secrets,
+    faults: &mut Faults,
+) -> Option<Service> {
+    let service = table.require("service", values::service, faults);
+    let name = service.as_ref().map(|service| service_name(service.get_ref()));
+    for (key, owner) in OWNED {
+        if name != Some(owner)
+            && let Some(misplaced) = table.take(key, |_| Ok(()), faults)
+        {
+            misplace(key, misplaced.span(), owner, name, faults);
+        }
+    }
+    if name != Some(FORWARD)
+        && let Some(connect) = &connect
+    {
+        misplace("connect", connect.span(), FORWARD, name, faults);
+    }
+    let service = service?;
+    let span = service.span();
+    match service.into_inner() {
+        Service::Own(Kind::Reply(_)) => {
+            let text = needed(table, "text", values::reply_text, (span, "\"...\""), faults)?;
+            Some(Service::Own(Kind::Reply(text.into())))
+        }
+        Service::Forward { .. } => {
+            let to = needed(table, "to", values::targets, (span, "\"tcp://host:port\""), faults);
+            let upstream = upstream(table, secrets, faults);
+            let connect = connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner);
+            Some(Service::Forward { to: to?, connect, upstream })
+        }
+        own @ Service::Own(_) => Some(own),
+    }
+}
+
+fn misplace(key: &str, span: Range<usize>, owner: &str, name: Option<&str>, faults: &mut Faults) {
+    // Where the service itself is wrong, nobody knows what belongs to it.
+    let Some(name) = name else { return };
+    let message = format!("`{name}` has no use for `{key}`");
+    let help = format!("remove it, or write service = \"{owner}\"");
+    faults.add(span, Fault::new(message, format!("only for `{owner}`"), help));
+}
+
+/// A key that the service at `span` cannot do without; `example` is what could be written.
+fn needed<T>(
+    table: &mut Table<'_>,
+    key: &'static str,
+    read: impl FnOnce(DeValue<'_>) -> Result<T, Fault>,
+    (span, example): (Range<usize>, &str),
+    faults: &mut Faults,
+) -> Option<T> {
+    if !table.has(key) {
+        let message = format!("this service needs `{key}`");
+        let help = format!("add a line `{key} = {example}`");
+        faults.add(span, Fault::new(message, "this service", help));
+        return None;
+    }
+    table.take(key, read, faults).map(Spanned::into_inner)
+}
+
+/// What an entry says to the exit that it forwards to.
+fn upstream(table: &mut Table<'_>, secrets: &Secrets, faults: &mut Faults) -> Upstream {
+    let Some(mut table) = table.table("upstream", "[listener.upstream]", faults) else {
+        return Upstream::default();
+    };
+    let span = table.span();
+    let auth = table.take("auth", values::auth, faults);
+    let secret = table.take("secret", values::name, faults);
+    let target = table.take("target", values::authority, faults);
+    table.finish(faults);
+    let digest = auth.as_ref().and_then(|auth| *auth.get_ref());
+    let gate = match (digest, secret) {
+        (Some(digest), Some(secret)) => {
+            let name = [Spanned::new(secret.span(), secret.into_inner())];
+            check::pick(&name, secrets, faults).pop().map(|secret| (secret, digest))
+        }
+        (Some(_), None) => {
+            let help = "add a line `secret = ...` with the name of a [[secret]]";
+            faults.add(span, Fault::new("`auth` needs a `secret` to answer with", "here", help));
+            None
+        }
+        (None, Some(secret)) => {
+            let help = "add auth = \"hmac-sha256\", or remove the secret";
+            let fault = Fault::new("`secret` without `auth` is never asked for", "here", help);
+            faults.add(secret.span(), fault);
+            None
+        }
+        (None, None) => None,
+    };
+    Upstream { gate, target: target.map(Spanned::into_inner) }
+}

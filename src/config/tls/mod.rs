@@ -1,0 +1,160 @@
+//! `[listener.tls]`: what a listener's TLS is to be, with everything that it needs from files.
+//!
+//! The files are read when the configuration is, so that a daemon which has started needs none of
+//! them. No socket is opened here.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
+
+use crate::proto::identity::Rule;
+
+mod pem;
+mod print;
+mod read;
+
+pub use pem::{DEMONSTRATION_CA, PemError, authorities, credential};
+pub(super) use print::write;
+pub(super) use read::{Place, read};
+
+/// The smallest buffer that TLS can work with, in bytes: the largest record and what protects it.
+pub const MIN_TLS_BUFFER: usize = 20 * 1024;
+
+/// What a listener's TLS is to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// What it shows: the first to everyone, the others to those who ask for a name that they
+    /// have. At least one.
+    pub credentials: Vec<Credential>,
+    /// What its clients must show, where they are asked.
+    pub clients: Option<Clients>,
+    /// What it speaks; at least one version.
+    pub versions: Vec<Version>,
+    /// The application protocols it speaks, the best first; none does without ALPN.
+    pub alpn: Vec<String>,
+    /// What session tickets are encrypted with; `None` makes keys that end with the process.
+    pub ticket_key: Option<TicketKey>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl Version {
+    /// Every version that is spoken.
+    pub const ALL: [Self; 2] = [Self::Tls12, Self::Tls13];
+
+    /// As it is written in a configuration and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        }
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Where the certificates came from.
+    pub cert: Origin,
+    /// Where the key came from.
+    pub key: Origin,
+    /// Both, checked to belong together.
+    pub certified: Arc<CertifiedKey>,
+    /// When the certificate expires.
+    pub expires: Timestamp,
+}
+
+/// The files and what is shown; the key is the certificate's, so it need not be looked at.
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.cert, &self.key) == (&other.cert, &other.key)
+            && self.certified.cert == other.certified.cert
+    }
+}
+
+/// Where PEM text came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The file at this absolute path.
+    File(PathBuf),
+    /// The demonstration certificates and keys of the program itself.
+    BuiltIn(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::BuiltIn(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What clients must show.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Whether those who show nothing are let in.
+    pub auth: ClientAuth,
+    /// Where the authorities came from.
+    pub ca: Origin,
+    /// The authorities whose signature counts.
+    pub roots: Arc<RootCertStore>,
+    /// Revocation lists: certificates on them count for nothing.
+    pub revoked: Vec<RevocationList>,
+    /// Who is let in; everyone with a sound certificate where there are no rules.
+    pub allow: Vec<Rule>,
+}
+
+impl PartialEq for Clients {
+    fn eq(&self, other: &Self) -> bool {
+        (self.auth, &self.ca, &self.roots.roots) == (other.auth, &other.ca, &other.roots.roots)
+            && (&self.revoked, &self.allow) == (&other.revoked, &other.allow)
+    }
+}
+
+/// Whether clients need a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They may show one.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// A file of revocation lists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevocationList {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// What is in it.
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// What session tickets are encrypted with.
+#[derive(Clone, PartialEq)]
+pub struct TicketKey {
+    /// The file's absolute path.
+    pub path: PathBuf,
+    /// What is in it.
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketKey").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a connection that faces the network: a socket, with TLS or without.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use crate::net::reactor::{Context, Source};
+use crate::net::socket::{Socket, Stream};
+use crate::net::tls::socket::ServerSocket;
+use crate::proto::buffer::Pool;
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
+use crate::proto::event::Readiness;
+use crate::proto::pipe::Pipe;
+
+/// An accepted socket. What TLS needs stands apart, so that plain connections stay small.
+pub enum Remote {
+    /// Bytes as they are.
+    Plain(Socket),
+    /// TLS.
+    Tls(Box<ServerSocket>),
+}
+
+impl Remote {
+    /// The end over an accepted stream, with TLS where there is a configuration for it.
+    #[must_use]
+    pub fn new(stream: Stream, tls: Option<&Arc<ServerConfig>>) -> Self {
+        match tls {
+            None => Self::Plain(Socket::new(stream, Side::Remote)),
+            Some(config) => Self::Tls(Box::new(ServerSocket::accept(stream, Arc::clone(config)))),
+        }
+    }
+
+    /// Registers for readiness as the remote side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.register(context),
+            Self::Tls(socket) => socket.register(context),
+        }
+    }
+
+    /// Makes closing this end a reset.
+    pub fn reset(&self) {
+        match self {
+            Self::Plain(socket) => socket.reset(),
+            Self::Tls(socket) => socket.reset(),
+        }
+    }
+
+    /// Remembers what an event said.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        match self {
+            Self::Plain(socket) => socket.handle_readiness(readiness),
+            Self::Tls(socket) => socket.handle_readiness(readiness),
+        }
+    }
+}
+
+impl End for Remote {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        match self {
+            Self::Plain(socket) => socket.exchange(to, from, turn),
+            Self::Tls(socket) => socket.exchange(to, from, turn),
+        }
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        match self {
+            Self::Plain(socket) => socket.standing(),
+            Self::Tls(socket) => socket.standing(),
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        match self {
+            Self::Plain(socket) => socket.dispose(pool),
+            Self::Tls(socket) => socket.dispose(pool),
+        }
+    }
+}

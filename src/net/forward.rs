@@ -1,0 +1,302 @@
+//! A connection onward as the local end of a session: what makes a listener a relay.
+//!
+//! The end is there before its connection is: while it dials, bytes from the peer wait in the pipe,
+//! bounded as ever. Several targets are tried in order; one that failed rests for a while that
+//! grows, during which the others come first. A target that rests is still tried when nothing
+//! else is left, so one that has come back is found without a restart. A target that is given by
+//! name is asked for by each connection anew, and again when none of its addresses answers, so a
+//! host that has moved is found without a restart too.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use super::dial::{Race, Standing, Target};
+use super::reactor::{Context, Source};
+use super::resolver::{self, Names};
+use super::socket::Socket;
+use crate::proto::end::{End, Progress, Side, Turn};
+use crate::proto::event::Readiness;
+use crate::proto::pipe::Pipe;
+use crate::proto::resolver::Lookup;
+
+/// The first rest of a target that failed, and the longest.
+const SHORTEST_REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// In one place.
+    Place(Target),
+    /// Wherever its name says: a host name in lower case, and a TCP port.
+    Host(String, u16),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(place) => place.fmt(f),
+            Self::Host(host, port) => write!(f, "tcp://{host}:{port}"),
+        }
+    }
+}
+
+/// Where a listener forwards to: shared by its connections, so that what one learns about a target
+/// helps the next.
+#[derive(Debug)]
+pub struct Targets {
+    targets: Vec<Known>,
+    connect_limit: Option<Duration>,
+}
+
+/// A target and how it has done lately.
+#[derive(Debug)]
+struct Known {
+    target: Destination,
+    failures: Cell<u32>,
+    rests_until: Cell<Option<Instant>>,
+}
+
+impl Targets {
+    /// Targets in the order in which they are tried, each for `connect_limit` at the most.
+    #[must_use]
+    pub fn new(targets: Vec<Destination>, connect_limit: Option<Duration>) -> Self {
+        let fresh = |target| Known { target, failures: Cell::new(0), rests_until: Cell::new(None) };
+        Self { targets: targets.into_iter().map(fresh).collect(), connect_limit }
+    }
+
+    /// The order for one connection: those that do not rest, then those that do, soonest first.
+    fn order(&self, now: Instant) -> VecDeque<usize> {
+        let rest = |index: &usize| self.targets[*index].rests_until.get().filter(|at| *at > now);
+        let mut order: Vec<usize> = (0..self.targets.len()).collect();
+        order.sort_by_key(rest);
+        order.into()
+    }
+
+    fn succeeded(&self, index: usize) {
+        let known = &self.targets[index];
+        known.rests_until.set(None);
+        let failures = known.failures.replace(0);
+        if failures > 0 {
+            log::info!("target {} answers again, after {failures} failures", known.target);
+        }
+    }
+
+    /// Doubles the rest with each failure in a row, and varies it by half, so that many who were
+    /// refused together do not come back together. Only the first failure of a row is logged;
+    /// what it does to a connection, the end of that connection tells.
+    fn failed(&self, index: usize, error: &io::Error, now: Instant) {
+        let known = &self.targets[index];
+        let failures = known.failures.get();
+        if failures == 0 {
+            log::warn!("target {} cannot be reached: {error}", known.target);
+        }
+        let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
+        known.failures.set(failures.saturating_add(1));
+        known.rests_until.set(Some(now + rest.mul_f64(rand::rng().random_range(0.5..1.0))));
+    }
+}
+
+/// One connection onward; the default is one that has not called anybody yet.
+#[derive(Debug, Default)]
+pub struct Forward {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nobody was admitted yet, so nobody was called.
+    #[default]
+    Idle,
+    /// Calling a target.
+    Calling(Call),
+    /// Connected.
+    Joined(Socket),
+    /// No target answered.
+    Failed(io::Error),
+}
+
+impl Forward {
+    /// Whether [`advance`](Self::advance) may have something to do.
+    #[must_use]
+    pub fn is_dialing(&self) -> bool {
+        matches!(self.state, State::Idle | State::Calling(_))
+    }
+
+    /// When to call [`advance`](Self::advance) even if nothing becomes ready.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Calling(call) => call.deadline(),
+            _ => None,
+        }
+    }
+
+    /// Remembers what an event said.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        match &mut self.state {
+            State::Calling(call) => call.handle_readiness(readiness),
+            State::Joined(socket) => socket.handle_readiness(readiness),
+            State::Idle | State::Failed(_) => {}
+        }
+    }
+
+    /// Makes the end of the connection a reset, because the other side's was one.
+    pub fn reset(&self) {
+        if let State::Joined(socket) = &self.state {
+            socket.reset();
+        }
+    }
+
+    /// Takes the call one step further: begins it, or sees what came of it.
+    pub fn advance<S: Source>(&mut self, targets: &Targets, context: &mut Context<'_, S>)
+    where
+        S::Host: AsMut<Names>,
+    {
+        self.state = match std::mem::take(&mut self.state) {
+            State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
+                Some(call) => call.go_on(targets, context),
+                None => State::Failed(io::Error::other("there is no target")),
+            },
+            State::Calling(call) => call.go_on(targets, context),
+            settled => settled,
+        };
+    }
+}
+
+impl End for Forward {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        match &mut self.state {
+            State::Idle | State::Calling(_) => Ok(Progress::Moved(0)),
+            State::Joined(socket) => socket.exchange(to, from, turn),
+            State::Failed(reason) => Err(io::Error::new(reason.kind(), reason.to_string())),
+        }
+    }
+}
+
+/// A target that is being called, and those that are left to try.
+#[derive(Debug)]
+struct Call {
+    index: usize,
+    others: VecDeque<usize>,
+    until: Option<Instant>,
+    /// `None` as long as its addresses are asked for.
+    race: Option<Race>,
+}
+
+impl Call {
+    /// A call to the first of `order`.
+    fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
+        let index = order.pop_front()?;
+        let until = targets.connect_limit.map(|limit| now + limit);
+        Some(Self { index, others: order, until, race: None })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let race = self.race.as_ref().and_then(Race::deadline);
+        [self.until, race].into_iter().flatten().min()
+    }
+
+    fn handle_readiness(&mut self, readiness: Readiness) {
+        if let Some(race) = &mut self.race {
+            race.handle_readiness(readiness);
+        }
+    }
+
+    /// Goes on until something has to be waited for, from one target to the next where one failed.
+    fn go_on<S: Source>(mut self, targets: &Targets, context: &mut Context<'_, S>) -> State
+    where
+        S::Host: AsMut<Names>,
+    {
+        loop {
+            let error = match self.step(&targets.targets[self.index].target, context) {
+                Ok(Some(socket)) => {
+                    targets.succeeded(self.index);
+                    return State::Joined(socket);
+                }
+                Ok(None) => return State::Calling(self),
+                Err(error) => error,
+            };
+            targets.failed(self.index, &error, context.now);
+            match Self::begin(self.others, targets, context.now) {
+                Some(next) => self = next,
+                None => return State::Failed(error),
+            }
+        }
+    }
+
+    /// The connection, if it is there; an error where it will not come.
+    fn step<S: Source>(
+        &mut self,
+        target: &Destination,
+        context: &mut Context<'_, S>,
+    ) -> io::Result<Option<Socket>>
+    where
+        S::Host: AsMut<Names>,
+    {
+        if self.race.is_none() {
+            self.race = places(target, context)?.map(|places| Race::new(places, Side::Local));
+        }
+        let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
+            Some(Standing::Won(stream, readiness)) => {
+                let mut socket = Socket::new(stream, Side::Local);
+                socket.handle_readiness(readiness);
+                Ok(Some(socket))
+            }
+            Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
+            Some(Standing::Running) | None => match self.until {
+                Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
+                _ => Ok(None),
+            },
+        };
+        if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {
+            resolver::renew(host, context);
+        }
+        outcome
+    }
+}
+
+/// The places in which a target is now; `None` while that is asked for.
+fn places<S: Source>(
+    target: &Destination,
+    context: &mut Context<'_, S>,
+) -> io::Result<Option<Vec<Target>>>
+where
+    S::Host: AsMut<Names>,
+{
+    let (host, port) = match target {
+        Destination::Place(place) => return Ok(Some(vec![place.clone()])),
+        Destination::Host(host, port) => (host, *port),
+    };
+    match resolver::look_up(host, context) {
+        Lookup::Known(addresses) => {
+            let place = |address| Target::Tcp(SocketAddr::new(address, port));
+            Ok(Some(addresses.iter().copied().map(place).collect()))
+        }
+        Lookup::Pending => Ok(None),
+        Lookup::Failed(failure) => {
+            Err(io::Error::new(io::ErrorKind::HostUnreachable, failure.to_string()))
+        }
+    }
+}
+
+/// Of a target that may be in several places, which one failed is part of the reason.
+fn explain(target: &Destination, place: Option<Target>, error: io::Error) -> io::Error {
+    match (target, place) {
+        (Destination::Host(..), Some(place)) => {
+            io::Error::new(error.kind(), format!("{place}: {error}"))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,394 @@
+//! What nobody can take from the others: places, descriptors, memory, turns of the loop.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use common::{
+    DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, is_closed_silently, listener, listener_at,
+    md5_answer, pass_gate, receive, reset, rest,
+};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// A figure of the line that the daemon ends with.
+fn count(daemon: &mut Daemon, name: &str) -> u64 {
+    if daemon.lines("stopped ").is_empty() {
+        daemon.signal("TERM");
+        daemon.signal("INT");
+        assert!(daemon.wait().success());
+    }
+    let line = daemon.wait_for_line("stopped ");
+    let (_, figure) = line.split_once(&format!("{name}=")).expect(&line);
+    figure.split(' ').next().expect("a word").parse().expect(&line)
+}
+
+#[test]
+fn no_more_connections_than_allowed() {
+    let limits = "[limits]\nconnections = 3\n";
+    let mut daemon = Daemon::start(&format!("{limits}{}", listener("echo", "echo", "")));
+    let mut inside: Vec<_> = (0..3).map(|_| daemon.connect("echo")).collect();
+    for wire in &mut inside {
+        assert_eq!(ask(wire, b"in"), b"in");
+    }
+    for _ in 0..5 {
+        assert!(is_closed_silently(&mut daemon.connect("echo")));
+    }
+    daemon.wait_for_line("the limit of 3 connections is reached (limits.connections)");
+    inside.pop();
+    daemon.wait_for_line("closed listener=echo");
+    inside.push(daemon.connect("echo"));
+    for wire in &mut inside {
+        assert_eq!(ask(wire, b"still in"), b"still in");
+    }
+    assert_eq!(count(&mut daemon, "over_limit"), 5);
+    assert_eq!(count(&mut daemon, "accepted"), 4);
+}
+
+/// A connection from an address of one's own; all of 127.0.0.0/8 is this machine.
+fn connect_from(ip: [u8; 4], daemon: &Daemon, listener: &str) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    socket.bind(&std::net::SocketAddr::from((ip, 0)).into()).expect("an address");
+    socket.connect(&daemon.socket_address(listener).into()).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+}
+
+#[test]
+fn no_more_connections_of_one_address_than_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unix = format!("unix://{}", folder.path().join("socket").display());
+    let mut daemon = Daemon::start(&format!(
+        "[limits]\nconnections_per_ip = 2\n{}{}{}",
+        listener("echo", "echo", ""),
+        listener("other", "echo", ""),
+        listener_at(&unix, "unix", "echo", "")
+    ));
+    let mut one = connect_from([127, 0, 0, 1], &daemon, "echo");
+    let mut two = connect_from([127, 0, 0, 1], &daemon, "other");
+    assert_eq!((ask(&mut one, b"1"), ask(&mut two, b"2")), (b"1".to_vec(), b"2".to_vec()));
+    for name in ["echo", "other"] {
+        assert!(is_closed_silently(&mut connect_from([127, 0, 0, 1], &daemon, name)));
+    }
+    daemon.wait_for_line("its address has 2 connections already (limits.connections_per_ip)");
+    let mut others = [connect_from([127, 0, 0, 2], &daemon, "echo"), daemon.connect("unix")];
+    others.iter_mut().for_each(|wire| assert_eq!(ask(wire, b"other"), b"other"));
+    drop(one);
+    daemon.wait_for_line("closed listener=echo");
+    assert_eq!(ask(&mut connect_from([127, 0, 0, 1], &daemon, "other"), b"again"), b"again");
+    assert_eq!(count(&mut daemon, "over_ip_limit"), 2);
+}
+
+#[test]
+fn without_descriptors_it_waits_and_goes_on() {
+    let mut command = std::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_turnstile");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" serve -c -", program]);
+    let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    daemon.wait_for_line("this process may open only 40 descriptors");
+    let start = Instant::now();
+    let mut wires: Vec<_> = (0..60).map(|_| daemon.connect("echo")).collect();
+    wires.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
+    assert_eq!(receive(&mut wires[0], 5), b"hello");
+    // Each pause of a tenth of a second says a line, so this waits while it lasts.
+    daemon.wait_for_lines("accepting pauses: ", 10);
+    let ticks = daemon.processor_ticks();
+    daemon.wait_for_lines("accepting pauses: ", 20);
+    let spent = daemon.processor_ticks() - ticks;
+    assert!(spent < 50, "{spent} hundredths of a second, while it had nothing to do");
+    assert_eq!(ask(&mut wires[0], b"those inside"), b"those inside");
+    // Each that leaves makes room for one that waits, and all get their answer.
+    drop(wires.remove(0));
+    for mut wire in wires {
+        assert_eq!(receive(&mut wire, 5), b"hello");
+    }
+    let tenths = start.elapsed().as_millis() as u64 / 100;
+    let pauses = count(&mut daemon, "accept_pauses");
+    assert!((20..=tenths + 2).contains(&pauses), "{pauses} pauses in {tenths} tenths of a second");
+    assert_eq!(count(&mut daemon, "accepted"), 60);
+}
+
+/// Writes without reading until nothing more is taken.
+fn stuff(wire: &Socket) {
+    wire.set_nonblocking(true).expect("an option");
+    let mut writer = wire;
+    loop {
+        match writer.write(&[b'x'; 65536]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn those_who_never_read_cost_a_bounded_buffer() {
+    const CROWD: usize = 60;
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        listener("echo", "echo", ""),
+        listener("chargen", "chargen", ""),
+        listener("upper", "upper", "")
+    ));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let (descriptors, before) = (daemon.descriptors(), daemon.resident_kib());
+    let mut deaf: Vec<_> = (0..CROWD).map(|_| daemon.connect("chargen")).collect();
+    deaf.extend((0..CROWD).map(|_| daemon.connect("upper")));
+    for _ in 0..3 {
+        deaf[CROWD..].iter().for_each(stuff);
+        for _ in 0..100 {
+            assert_eq!(ask(&mut polite, b"meanwhile"), b"meanwhile");
+        }
+    }
+    let buffers = (CROWD + 2 * CROWD) * 64;
+    let grown = daemon.resident_kib().saturating_sub(before);
+    assert!(grown < buffers + 8192, "{grown} KiB for {buffers} KiB of buffers");
+    drop(deaf);
+    daemon.wait_for_lines("closed listener=", 2 * CROWD);
+    assert_eq!(daemon.descriptors(), descriptors);
+    let left = daemon.resident_kib().saturating_sub(before);
+    assert!(left < 64 * 64 + 8192, "{left} KiB are left, where 64 blocks of 64 KiB are kept");
+}
+
+#[test]
+fn those_who_never_read_are_idle_in_the_end() {
+    let timeouts = "[listener.timeouts]\nidle = '300ms'";
+    let daemon = Daemon::start(&(listener("chargen", "chargen", timeouts)));
+    let deaf = daemon.connect("chargen");
+    let line = daemon.wait_for_line("closed listener=chargen");
+    assert!(line.contains("nothing was sent or received for too long"), "{line}");
+    drop(deaf);
+}
+
+#[test]
+fn streams_at_full_speed_starve_nobody() {
+    const ANSWERS: usize = 300;
+    let daemon =
+        Daemon::start(&(listener("chargen", "chargen", "") + &listener("echo", "echo", "")));
+    let (enough, streamed) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut wire = daemon.connect("chargen");
+            let (enough, streamed) = (&enough, &streamed);
+            scope.spawn(move || {
+                let mut space = vec![0; 1 << 18];
+                while !enough.load(Ordering::Relaxed) {
+                    let count = wire.read(&mut space).expect("more");
+                    streamed.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        let outcome = thread::scope(|inner| {
+            inner
+                .spawn(|| {
+                    let mut wire = daemon.connect("echo");
+                    for _ in 0..ANSWERS {
+                        assert_eq!(ask(&mut wire, b"my turn?"), b"my turn?");
+                    }
+                })
+                .join()
+        });
+        enough.store(true, Ordering::Relaxed);
+        outcome.expect("every answer came");
+    });
+    let streamed = streamed.into_inner();
+    assert!(streamed > 1 << 20, "the streams had their turns too: {streamed} bytes");
+}
+
+#[test]
+fn the_lifetime_ends_even_what_is_busy() {
+    let timeouts = "[listener.timeouts]\nlifetime = '500ms'";
+    let daemon = Daemon::start(&listener("echo", "echo", timeouts));
+    let mut wire = daemon.connect("echo");
+    let mut space = [0; 4];
+    while wire.write_all(b"busy").is_ok() && wire.read(&mut space).is_ok_and(|count| count > 0) {}
+    let line = daemon.wait_for_line("closed listener=echo");
+    assert!(line.contains("the connection reached its greatest age"), "{line}");
+}
+
+#[test]
+fn a_silent_half_closed_connection_is_closed() {
+    let timeouts = "[listener.timeouts]\nhalf_close = '200ms'";
+    let daemon = Daemon::start(&listener("chargen", "chargen", timeouts));
+    let wire = daemon.connect("chargen");
+    wire.shutdown(std::net::Shutdown::Write).expect("ended");
+    let line = daemon.wait_for_line("closed listener=chargen");
+    assert!(line.contains("one side had ended and the other was silent for too long"), "{line}");
+}
+
+#[test]
+fn a_flood_of_those_who_stop_at_the_gate_leaves_nothing_behind() {
+    const FLOOD: usize = 800;
+    let gate = listener("gate", "upper", "auth = 'hmac-md5'\n[listener.timeouts]\nauth = '1s'");
+    let mut daemon = Daemon::start(&format!("{DEMO_SECRET}{gate}{}", listener("echo", "echo", "")));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let (descriptors, before) = (daemon.descriptors(), daemon.resident_kib());
+    let mut flood: Vec<_> = (0..FLOOD).map(|_| daemon.connect("gate")).collect();
+    let mut admitted = daemon.connect("gate");
+    pass_gate(&mut admitted, DEMO);
+    assert_eq!(ask(&mut admitted, b"in spite of them"), b"IN SPITE OF THEM");
+    assert_eq!(ask(&mut polite, b"meanwhile"), b"meanwhile");
+    for wire in &mut flood {
+        assert_eq!(rest(wire).len(), 32, "a challenge, and in time the end");
+    }
+    drop(admitted);
+    daemon.wait_for_line("closed listener=gate");
+    assert_eq!(daemon.descriptors(), descriptors);
+    let left = daemon.resident_kib().saturating_sub(before);
+    assert!(left < 4096, "{left} KiB are left of {FLOOD} connections");
+    assert_eq!(count(&mut daemon, "refused_at_gate"), FLOOD as u64);
+    // Twenty lines a second, over the second or two that it took, and a count of the others.
+    let lines = daemon.lines("the challenge was not answered in time").len();
+    assert!((1..FLOOD / 4).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn a_flood_of_wrong_answers_becomes_a_few_lines() {
+    const FLOOD: usize = 1000;
+    let gate = listener("gate", "upper", "auth = 'hmac-md5'");
+    let mut daemon = Daemon::start(&format!("{DEMO_SECRET}{gate}"));
+    let start = Instant::now();
+    for _ in 0..FLOOD {
+        let mut wire = daemon.connect("gate");
+        receive(&mut wire, 32);
+        wire.write_all(&[0; 16]).expect("sent");
+        assert!(is_closed_silently(&mut wire));
+    }
+    let seconds = start.elapsed().as_secs() as usize;
+    assert_eq!(count(&mut daemon, "refused_at_gate"), FLOOD as u64);
+    let lines = daemon.lines("refused listener=gate").len();
+    assert!(lines <= 20 * (seconds + 2), "{lines} lines in {seconds} seconds");
+}
+
+#[test]
+fn a_reset_is_survived_in_every_state() {
+    let gate = |name, service| listener(name, service, "auth = 'hmac-md5'");
+    let daemon = Daemon::start(&format!(
+        "{DEMO_SECRET}{}{}{}{}",
+        gate("upper", "upper"),
+        gate("chargen", "chargen"),
+        listener("once", "once", ""),
+        listener("echo", "echo", "")
+    ));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let descriptors = daemon.descriptors();
+    for _ in 0..30 {
+        for state in
+            [at_once, asked, in_the_answer, admitted, in_the_middle, with_full_pipes, closing]
+        {
+            reset(state(&daemon));
+        }
+        assert_eq!(ask(&mut polite, b"next"), b"next");
+    }
+    daemon.turn_until("echo", "the descriptors to come back", |daemon| {
+        daemon.descriptors() <= descriptors + 1
+    });
+    daemon.wait_for_line("state=AuthPending");
+    daemon.wait_for_lines("state=Established", 3 * 30);
+    daemon.wait_for_lines("state=Closing", 30);
+}
+
+/// After its end nothing more is read from a peer, and to one that is not answered nothing is
+/// written: neither would tell that it has gone.
+#[test]
+fn a_reset_after_the_end_is_passed_on() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = target.local_addr().expect("bound");
+    let more = format!("to = 'tcp://{address}'\n[listener.timeouts]\nhalf_close = '0s'");
+    let daemon = Daemon::start(&listener("relay", "forward", &more));
+    let mut wire = daemon.connect("relay");
+    wire.write_all(b"question").expect("sent");
+    wire.shutdown(std::net::Shutdown::Write).expect("ended");
+    let (stream, _) = target.accept().expect("called");
+    let mut far = Socket::from(stream);
+    far.set_read_timeout(Some(PATIENCE)).expect("an option");
+    assert_eq!(rest(&mut far), b"question");
+    reset(wire);
+    daemon.wait_for_line("reason=\"the connection failed: broken pipe\"");
+    let error = far.write_all(b"answer").and_then(|()| far.write_all(b"answer"));
+    assert!(error.is_err(), "the target hears of it too");
+}
+
+fn at_once(daemon: &Daemon) -> Socket {
+    daemon.connect("upper")
+}
+
+fn asked(daemon: &Daemon) -> Socket {
+    let mut wire = daemon.connect("upper");
+    receive(&mut wire, 32);
+    wire
+}
+
+fn in_the_answer(daemon: &Daemon) -> Socket {
+    let mut wire = daemon.connect("upper");
+    let answer = md5_answer(DEMO, &receive(&mut wire, 32));
+    wire.write_all(&answer[..7]).expect("sent");
+    wire
+}
+
+fn admitted(daemon: &Daemon) -> Socket {
+    let mut wire = daemon.connect("upper");
+    pass_gate(&mut wire, DEMO);
+    assert_eq!(ask(&mut wire, b"in"), b"IN");
+    wire
+}
+
+fn in_the_middle(daemon: &Daemon) -> Socket {
+    let mut wire = admitted(daemon);
+    wire.write_all(&[b'x'; 10_000]).expect("sent");
+    receive(&mut wire, 5);
+    wire
+}
+
+fn with_full_pipes(daemon: &Daemon) -> Socket {
+    let mut wire = daemon.connect("chargen");
+    pass_gate(&mut wire, DEMO);
+    receive(&mut wire, 200_000);
+    wire
+}
+
+fn closing(daemon: &Daemon) -> Socket {
+    let mut wire = daemon.connect("once");
+    wire.write_all(b"done").expect("sent");
+    assert_eq!(rest(&mut wire), b"DONE");
+    wire
+}
+
+#[test]
+fn a_flood_of_connections_that_are_gone_at_once_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unix = folder.path().join("socket");
+    let address = format!("unix://{}", unix.display());
+    let daemon = Daemon::start(&format!(
+        "{DEMO_SECRET}{}{}{}",
+        listener("gate", "upper", "auth = 'hmac-md5'"),
+        listener_at(&address, "unix", "upper", "auth = 'hmac-md5'"),
+        listener("echo", "echo", "")
+    ));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let (descriptors, before) = (daemon.descriptors(), daemon.resident_kib());
+    let gate: SockAddr = daemon.socket_address("gate").into();
+    let unix = SockAddr::unix(&unix).expect("a short path");
+    for number in 0..3000 {
+        let (domain, address) =
+            if number % 2 == 0 { (Domain::IPV4, &gate) } else { (Domain::UNIX, &unix) };
+        let socket = Socket::new(domain, Type::STREAM, None).expect("a descriptor");
+        socket.connect(address).expect("somebody listens");
+        if number % 3 == 0 {
+            reset(socket);
+        }
+    }
+    daemon.turn_until("echo", "the descriptors to come back", |daemon| {
+        daemon.descriptors() <= descriptors + 1
+    });
+    let left = daemon.resident_kib().saturating_sub(before);
+    assert!(left < 4096, "{left} KiB are left of 3,000 connections");
+    assert_eq!(ask(&mut polite, b"last"), b"last");
+}
