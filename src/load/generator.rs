@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -100,7 +101,10 @@ impl fmt::Display for Fault {
 pub struct Generator {
     work: Rc<Work>,
     next_number: u64,
-    granted: VecDeque<Option<Instant>>,
+    /// When those that were granted and not sent were due.
+    granted: VecDeque<Instant>,
+    /// How many more were granted that are due when they are sent.
+    granted_at_once: usize,
     /// Whether each finished request grants the next.
     refills: bool,
     in_flight: VecDeque<Request>,
@@ -131,6 +135,7 @@ impl Generator {
             work,
             next_number: first_number,
             granted: VecDeque::new(),
+            granted_at_once: 0,
             refills: false,
             in_flight: VecDeque::new(),
             passed_on: 0,
@@ -144,7 +149,10 @@ impl Generator {
 
     /// Allows one more request. It was due at `due`, or is at the moment at which it is sent.
     pub fn grant(&mut self, due: Option<Instant>) {
-        self.granted.push_back(due);
+        match due {
+            Some(due) => self.granted.push_back(due),
+            None => self.granted_at_once += 1,
+        }
     }
 
     /// Whether from now on each finished request grants the next: a closed loop that need not ask,
@@ -156,7 +164,7 @@ impl Generator {
     /// How many requests were granted and are not finished.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.granted.len() + self.in_flight.len()
+        self.granted.len() + self.granted_at_once + self.in_flight.len()
     }
 
     /// When the oldest request in flight was sent.
@@ -168,7 +176,8 @@ impl Generator {
     /// When the requests that are not finished were due, as far as that is known.
     pub fn unfinished(&self) -> impl Iterator<Item = Option<Instant>> {
         let in_flight = self.in_flight.iter().map(|request| Some(request.due));
-        in_flight.chain(self.granted.iter().copied())
+        let granted = self.granted.iter().copied().map(Some);
+        in_flight.chain(granted).chain(iter::repeat_n(None, self.granted_at_once))
     }
 
     /// Gives the oldest request in flight up: its reply was lost.
@@ -177,9 +186,10 @@ impl Generator {
         self.in_flight.pop_front().map(|request| request.due)
     }
 
-    /// The finished requests, oldest first, each handed out once.
-    pub fn finished(&mut self) -> impl Iterator<Item = Sample> {
-        self.finished.drain(..)
+    /// Exchanges the finished requests, oldest first, for an empty list. The storage of one list
+    /// goes round among all connections, where it stays in the cache.
+    pub fn swap_finished(&mut self, list: &mut Vec<Sample>) {
+        std::mem::swap(&mut self.finished, list);
     }
 
     /// When the gate had been passed and this end came to its first turn.
@@ -246,7 +256,7 @@ impl Generator {
         let first_byte = request.first_byte.unwrap_or(now);
         let Request { due, sent, .. } = request;
         if self.refills {
-            self.granted.push_back(None);
+            self.granted_at_once += 1;
         }
         self.finished.push(Sample { due, sent, first_byte, done: now });
     }
@@ -256,9 +266,8 @@ impl Generator {
         let mut moved = 0;
         let mut scratch = Vec::new();
         while from.wants_more(turn.pool) && (from.is_empty() || !self.work.datagrams) {
-            if !self.is_sending {
-                let Some(due) = self.granted.pop_front() else { break };
-                self.begin_request(due);
+            if !self.is_sending && !self.begin_request() {
+                break;
             }
             let Some(newest) = self.in_flight.back() else { break };
             let request = self.work.exchange.payload().request(newest.number, &mut scratch);
@@ -270,7 +279,15 @@ impl Generator {
         moved
     }
 
-    fn begin_request(&mut self, due: Option<Instant>) {
+    /// Begins the next request, if one is granted.
+    fn begin_request(&mut self) -> bool {
+        let due = self.granted.pop_front();
+        if due.is_none() {
+            if self.granted_at_once == 0 {
+                return false;
+            }
+            self.granted_at_once -= 1;
+        }
         let sent = Instant::now();
         let number = self.next_number;
         self.next_number += self.work.stride;
@@ -278,6 +295,7 @@ impl Generator {
         self.in_flight.push_back(Request { number, due, sent, first_byte: None });
         self.passed_on = 0;
         self.is_sending = true;
+        true
     }
 }
 
@@ -394,6 +412,12 @@ mod tests {
             self.exchange()
         }
 
+        fn finished(&mut self) -> Vec<Sample> {
+            let mut finished = Vec::new();
+            self.generator.swap_finished(&mut finished);
+            finished
+        }
+
         fn sent(&mut self) -> Vec<u8> {
             let bytes = self.from.bytes().to_vec();
             self.from.discard(&mut self.pool);
@@ -412,7 +436,7 @@ mod tests {
             for piece in [&b"ABCABC"[..split], &b"ABCABC"[split..]] {
                 bench.reply(piece).expect("right");
             }
-            assert_eq!(bench.generator.finished().count(), 2, "split at {split}");
+            assert_eq!(bench.finished().len(), 2, "split at {split}");
             assert_eq!(bench.generator.outstanding(), 0);
         }
     }
@@ -468,7 +492,7 @@ mod tests {
         bench.generator.grant(Some(due));
         bench.exchange().expect("sends");
         bench.reply(b"xy").expect("two of any kind");
-        let sample = bench.generator.finished().next().expect("finished");
+        let sample = bench.finished().pop().expect("finished");
         assert_eq!(sample.due, due);
         assert!(sample.sent > due && sample.done >= sample.first_byte);
     }
@@ -478,9 +502,9 @@ mod tests {
         let mut bench = Bench::new(b"abc", Expectation::None, 64);
         bench.generator.grant(None);
         bench.exchange().expect("sends");
-        assert_eq!(bench.generator.finished().count(), 0);
+        assert_eq!(bench.finished().len(), 0);
         assert_eq!(bench.sent(), b"abc");
         bench.exchange().expect("sees that it is gone");
-        assert_eq!(bench.generator.finished().count(), 1);
+        assert_eq!(bench.finished().len(), 1);
     }
 }

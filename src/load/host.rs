@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::generator::Work;
+use super::generator::{Sample, Work};
 use super::pace::{Pace, Window};
 use super::plan::{Activity, Length, Plan};
 use super::remote::Place;
@@ -53,6 +53,8 @@ pub struct Host {
     pub stage: Stage,
     /// The schedule, in an open loop that has begun.
     pub pace: Option<Pace>,
+    /// What the connection that ran last has finished, until it is recorded.
+    pub finished: Vec<Sample>,
     /// What was counted and timed.
     pub recorder: Recorder,
     /// How late the loop ran what was due, in nanoseconds.
@@ -115,6 +117,7 @@ impl Host {
             clock: SystemClock::new(),
             stage: Stage::Opening,
             pace: None,
+            finished: Vec::new(),
             recorder: Recorder::new(headline, now),
             lag: new_histogram(),
             established: 0,

@@ -101,7 +101,7 @@ fn drive(plan: Plan, places: Vec<remote::Place>) -> Result<Host, LoadError> {
         reactor.spawn(LoadSource::Pacer(Pacer::default()));
     }
     for index in 0..connections {
-        reactor.spawn(LoadSource::Visitor(Box::new(Visitor::new(index, timeout))));
+        reactor.spawn(LoadSource::Visitor(Visitor::new(index, timeout)));
     }
     while reactor.host().stage != Stage::Over {
         reactor.turn()?;

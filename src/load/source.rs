@@ -17,7 +17,7 @@ pub enum LoadSource {
     /// The one that wakes others when a request is due.
     Pacer(Pacer),
     /// A connection.
-    Visitor(Box<Visitor>),
+    Visitor(Visitor),
 }
 
 impl Source for LoadSource {

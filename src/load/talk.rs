@@ -51,10 +51,12 @@ impl Talk {
         Self { session, since, has_gate, heard: None, has_lost: false, waiting_since: None, up_at }
     }
 
-    /// Moves what moves.
+    /// Moves what moves; the requests that finish meanwhile are in the host's list.
     pub fn run(&mut self, now: Instant, parts: Parts<'_>) -> Step {
         let (pool, host, watch) = parts;
+        self.session.local().swap_finished(&mut host.finished);
         let step = self.session.run(&mut Turn { now, pool, clock: &host.clock, watch });
+        self.session.local().swap_finished(&mut host.finished);
         self.waiting_since = self.session.local().waiting_since();
         if self.up_at.is_none() && self.session.remote().standing().is_up {
             self.up_at = Some(self.session.local().admitted().unwrap_or_else(Instant::now));

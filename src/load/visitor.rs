@@ -339,13 +339,15 @@ impl Visitor {
         let Stage::Talking(talk) = &mut self.stage else { return };
         let mut last = None;
         let mut count = 0;
-        for sample in talk.generator().finished() {
+        let mut finished = std::mem::take(&mut context.host.finished);
+        for sample in finished.drain(..) {
             count += 1;
             last = Some(sample.done);
             if !context.host.is_sated() {
                 context.host.recorder.record_request(&sample);
             }
         }
+        context.host.finished = finished;
         let Some(done) = last else { return };
         talk.hear(done);
         self.failures = 0;
