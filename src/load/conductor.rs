@@ -22,6 +22,10 @@ const INTERVALS: u32 = 60;
 /// The shortest interval.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
+/// After so many intervals they become twice as long, so that a run whose length nobody knows does
+/// not fill the memory with them.
+const COARSEN_AFTER: usize = 200;
+
 /// The source that leads all others.
 pub struct Conductor {
     signals: StopSignals,
@@ -93,6 +97,9 @@ impl Conductor {
             let next = *self.next_interval.get_or_insert(window.begin + self.interval);
             if now >= next {
                 host.recorder.turn_interval(now);
+                if host.recorder.intervals().len().is_multiple_of(COARSEN_AFTER) {
+                    self.interval *= 2;
+                }
                 self.next_interval = Some(now + self.interval);
             }
         }
