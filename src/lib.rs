@@ -8,6 +8,7 @@
 //! | what it is | remote end | gate | local end |
 //! |---|---|---|---|
 //! | a server connection | an accepted [socket](net::socket) | asks | a [service](proto::service) |
+//! | a relay: `service = "forward"` | an accepted socket | asks, or not | a [connection onward](net::forward) |
 //! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
 //!
 //! # The layers
@@ -15,7 +16,7 @@
 //! Imports run from left to right only; a test reads the sources and fails when one does not.
 //!
 //! ```text
-//! main -> daemon, client -> config, net -> proto
+//! main -> cli, daemon, client -> config, net -> proto
 //! ```
 //!
 //! | folder | what it is | what it must not do |
@@ -57,7 +58,7 @@
 //!
 //! 1. The socket is readable, so its [`exchange`](proto::end::End::exchange) lends a block of
 //!    storage from the [pool](proto::buffer::Pool) to the inward pipe and calls `recv` once. A short
-//!    read says that there is no more, and saves asking.
+//!    read says that there is no more, and saves asking ([`net::socket`] knows the exceptions).
 //! 2. The service finds bytes in the inward pipe. `upper` changes them where they lie and hands the
 //!    block itself over to the outward pipe.
 //! 3. The socket's next exchange calls `send` once. The pipe is empty, so the block goes back to the
