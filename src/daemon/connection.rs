@@ -1,6 +1,6 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -163,7 +163,12 @@ impl Connection {
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        self.pass_reset_on(reason);
+        if matches!(
+            reason,
+            CloseReason::Failed(..) | CloseReason::Deadline(_) | CloseReason::Stopped
+        ) {
+            self.cut_off();
+        }
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
@@ -174,17 +179,14 @@ impl Connection {
         }
     }
 
-    /// A relay is no place for a stream to end: what was cut off at one side is cut off at the
-    /// other.
-    fn pass_reset_on(&mut self, reason: CloseReason) {
-        let CloseReason::Failed(side, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) = reason
-        else {
-            return;
-        };
+    /// A relay is no place for a stream to end: what was cut off is reset at both sides, so that
+    /// nobody takes a part for the whole.
+    fn cut_off(&mut self) {
         let Local::Forward(forward) = self.session.local() else { return };
-        match side {
-            Side::Remote => forward.end().reset(),
-            Side::Local => self.session.remote().reset(),
+        let may_have_carried = forward.end().is_joined() && !forward.is_introducing();
+        forward.end().reset();
+        if may_have_carried {
+            self.session.remote().reset();
         }
     }
 }

@@ -129,6 +129,12 @@ impl Forward {
         matches!(self.state, State::Idle | State::Calling(_))
     }
 
+    /// Whether a target has answered.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
     /// When to call [`advance`](Self::advance) even if nothing becomes ready.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -147,7 +153,7 @@ impl Forward {
         }
     }
 
-    /// Makes the end of the connection a reset, because the other side's was one.
+    /// Makes the end of the connection a reset, because its stream was cut off.
     pub fn reset(&self) {
         if let State::Joined(socket) = &self.state {
             socket.reset();
