@@ -71,9 +71,9 @@ fn resolver(document: &mut Table<'_>, faults: &mut Faults) -> Resolver {
 }
 
 /// What a listener is read with, but does not change.
-struct Place<'a> {
-    folder: &'a Path,
-    secrets: &'a Secrets,
+pub(super) struct Place<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) secrets: &'a Secrets,
     buffer: usize,
 }
 
@@ -96,7 +96,7 @@ fn listener(
     let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
     let tls = tls(&mut table, address.as_ref(), around, faults);
     let (timeouts, connect) = timeouts(&mut table, place, faults);
-    let service = services::read(&mut table, connect, around.secrets, faults);
+    let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod dial;
+pub mod exit;
 pub mod forward;
 pub mod listener;
 pub mod reactor;
