@@ -23,6 +23,9 @@ pub const MIN_BUFFER: usize = 4096;
 /// The largest buffer that may be asked for, in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
 
+/// Connections open at once through an entry without a file. Each takes two descriptors.
+const ENTRY_CONNECTIONS: usize = 5_000;
+
 /// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 
@@ -55,7 +58,7 @@ impl Plan {
             unix_mode: DEFAULT_UNIX_MODE,
         };
         Self {
-            limits: Limits::default(),
+            limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],

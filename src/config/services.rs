@@ -1,6 +1,7 @@
 //! What a listener offers, with the keys that belong to one service alone.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -9,12 +10,19 @@ use toml::de::DeValue;
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::check::{self, Place as Around};
 use super::plan::{CONNECT, FORWARD, Service, Upstream, service_name};
 use super::report::{Fault, Faults};
+use super::secrets::Secrets;
 use super::table::Table;
 use super::tls::{self, UPSTREAM_KEYS};
 use super::values;
+
+/// What a listener is read with, but does not change.
+pub(super) struct Around<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) secrets: &'a Secrets,
+    pub(super) buffer: usize,
+}
 
 /// How long a target of `forward` is tried where nothing is said.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -120,7 +128,7 @@ fn upstream(
     let gate = match (digest, secret) {
         (Some(digest), Some(secret)) => {
             let name = [Spanned::new(secret.span(), secret.into_inner())];
-            check::pick(&name, around.secrets, faults).pop().map(|secret| (secret, digest))
+            around.secrets.pick(&name, faults).pop().map(|secret| (secret, digest))
         }
         (Some(_), None) => {
             let help = "add a line `secret = ...` with the name of a [[secret]]";
