@@ -1,5 +1,7 @@
 //! The command line: what may be said, and how it is explained. Nothing is done here.
 
+mod load;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +15,11 @@ use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
 use turnstile::proto::http_connect::Authority;
 
+pub(crate) use load::{Activity, Load, Output, Payload, Report};
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
-78 wrong configuration.
+3 an objective of a load test was missed; 78 wrong configuration.
 Environment: RUST_LOG sets what is logged (error, warn, info, debug, trace); NO_COLOR \
 turns colours off.";
 
@@ -37,6 +41,10 @@ pub(crate) enum Command {
     Check(Check),
     /// Talk to a server: by hand on a terminal, or from a pipe
     Connect(Connect),
+    /// Put a server under load, check what it answers, and say how fast that was
+    Load(Box<Load>),
+    /// Show, add up or compare the reports of load tests
+    Report(Report),
     /// Carry a local port's connections to a target, through an exit
     Forward(Forward),
     /// Show a TLS handshake and the server's certificates, and explain what is wrong with them

@@ -10,13 +10,14 @@
 //! | a server connection | an accepted [socket](net::socket), or [TLS](net::tls) over it | asks | a [service](proto::service) |
 //! | a relayed connection | the same | asks | a [connection onward](net::forward) |
 //! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
+//! | `turnstile load` | a socket to a server | answers | a [generator](load::generator) |
 //!
 //! # The layers
 //!
 //! Imports run from left to right only; a test reads the sources and fails when one does not.
 //!
 //! ```text
-//! main -> daemon, client -> config, net, certificates -> proto
+//! main -> daemon, client, load -> config, net, certificates -> proto
 //! ```
 //!
 //! | folder | what it is | what it must not do |
@@ -27,6 +28,7 @@
 //! | [`certificates`] | making, keeping and reading certificates | decide whom to trust |
 //! | [`daemon`] | a plan to sources in the reactor, until it is stopped | block |
 //! | [`client`] | talking to a server from a terminal or a pipe, inspecting its TLS | |
+//! | [`load`] | many clients at once, timed and checked | leave out what would spoil the figures |
 //!
 //! # The states of a session
 //!
@@ -77,5 +79,6 @@ pub mod certificates;
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod load;
 pub mod net;
 pub mod proto;

@@ -1,6 +1,7 @@
 //! Parse, dispatch, exit code: nothing else.
 
 mod cli;
+mod load_command;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(error) = error.downcast_ref::<ConfigError>() {
@@ -45,26 +46,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(configuration) => serve(configuration),
-        Command::Check(check) => print(&self::check(check)?),
-        Command::Connect(connect) => self::connect(connect),
-        Command::Forward(forward) => self::forward(forward),
-        Command::Inspect(inspect) => self::inspect(inspect),
-        Command::Cert(cert) => print(self::cert(cert)?.as_bytes()),
-        Command::Secret => print(&secret()?),
+        Command::Load(words) => return load_command::load(*words),
+        Command::Report(words) => return load_command::report(&words),
+        Command::Serve(configuration) => serve(configuration)?,
+        Command::Check(check) => print(&self::check(check)?)?,
+        Command::Connect(connect) => self::connect(connect)?,
+        Command::Forward(forward) => self::forward(forward)?,
+        Command::Inspect(inspect) => self::inspect(inspect)?,
+        Command::Cert(cert) => print(self::cert(cert)?.as_bytes())?,
+        Command::Secret => print(&secret()?)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "turnstile", &mut script);
-            print(&script)
+            print(&script)?;
         }
         Command::Man => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(&page)
+            print(&page)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
@@ -127,10 +131,15 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         _ => gate(&connect.credentials)?,
     };
     let Connect { address, timeout, .. } = connect;
-    let options = connect.tls.into();
-    let security = match &address {
-        Address::Tls(at) => Some(tls::prepare(&options, at)?),
-        _ if options == tls::Options::default() => None,
+    let security = security(&address, &connect.tls.into())?;
+    Ok(connect::run(Request { address, gate, security, timeout })?)
+}
+
+/// How TLS is spoken with `address`, where it is; says aloud what the user must know of it.
+fn security(address: &Address, options: &tls::Options) -> anyhow::Result<Option<tls::Security>> {
+    let security = match address {
+        Address::Tls(at) => Some(tls::prepare(options, at)?),
+        _ if *options == tls::Options::default() => None,
         _ => anyhow::bail!(
             "{address} has no TLS to set up: write tls://, or leave those options out"
         ),
@@ -138,7 +147,7 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
     for warning in security.iter().flat_map(|security| &security.warnings) {
         let _ = writeln!(io::stderr(), "turnstile: {warning}");
     }
-    Ok(connect::run(Request { address, gate, security, timeout })?)
+    Ok(security)
 }
 
 /// What answers the challenge of a gate, where there is one.

@@ -36,7 +36,7 @@ const YES: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 #[test]
 fn bytes_go_where_the_peer_asks() {
     let (_backend, target) = backend();
-    let daemon = Daemon::start(&exit(&[target.clone()], ""));
+    let daemon = Daemon::start(&exit(std::slice::from_ref(&target), ""));
     let mut wire = daemon.connect("exit");
     demand(&mut wire, &target);
     assert_eq!(receive(&mut wire, YES.len()), YES);
@@ -48,7 +48,7 @@ fn bytes_go_where_the_peer_asks() {
 #[test]
 fn what_follows_the_request_at_once_belongs_to_the_target() {
     let (_backend, target) = backend();
-    let daemon = Daemon::start(&exit(&[target.clone()], ""));
+    let daemon = Daemon::start(&exit(std::slice::from_ref(&target), ""));
     let mut wire = daemon.connect("exit");
     write!(wire, "CONNECT {target} HTTP/1.1\r\n\r\nearly").expect("sent");
     wire.shutdown(Shutdown::Write).expect("ended");
@@ -58,7 +58,7 @@ fn what_follows_the_request_at_once_belongs_to_the_target() {
 #[test]
 fn a_request_may_come_in_pieces() {
     let (_backend, target) = backend();
-    let daemon = Daemon::start(&exit(&[target.clone()], ""));
+    let daemon = Daemon::start(&exit(std::slice::from_ref(&target), ""));
     let mut wire = daemon.connect("exit");
     for piece in format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes().chunks(3) {
         wire.write_all(piece).expect("sent");
@@ -194,7 +194,7 @@ fn curl_uses_an_exit_with_a_client_certificate() {
         "[listener.tls]\ncert = '{CERTS}/server.pem'\nkey = '{CERTS}/server-key.pem'\n\
          client_ca = '{CERTS}/ca.pem'\nclient_auth = 'required'\nallow = ['cn:demo']\n"
     );
-    let exit = Daemon::start(&exit(&[target.clone()], &tls));
+    let exit = Daemon::start(&exit(std::slice::from_ref(&target), &tls));
     let page = std::thread::spawn(move || {
         let (mut wire, _) = web.accept().expect("the exit calls");
         let mut line = String::new();

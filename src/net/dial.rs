@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpStream, UnixStream};
-use socket2::SockRef;
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
 use super::socket::{self, Stream};
@@ -46,16 +48,45 @@ pub fn begin<S: Source>(
     side: Side,
     context: &Context<'_, S>,
 ) -> io::Result<Stream> {
-    let mut stream = match target {
-        Target::Tcp(address) => {
-            let stream = TcpStream::connect(*address)?;
+    begin_from(None, target, side, context)
+}
+
+/// As [`begin`], from the local address `source`, where there is one and `target` is TCP. The port
+/// is chosen when the destination is known, so that one source has as many ports for each
+/// destination as the system has at all.
+///
+/// # Errors
+/// As [`begin`], and those of `bind(2)`.
+pub fn begin_from<S: Source>(
+    source: Option<IpAddr>,
+    target: &Target,
+    side: Side,
+    context: &Context<'_, S>,
+) -> io::Result<Stream> {
+    let mut stream = match (target, source) {
+        (Target::Tcp(address), source) => {
+            let stream = match source {
+                Some(source) => connect_from(source, *address)?,
+                None => TcpStream::connect(*address)?,
+            };
             socket::prepare_tcp(&SockRef::from(&stream))?;
             Stream::Tcp(stream)
         }
-        Target::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+        (Target::Unix(path), _) => Stream::Unix(UnixStream::connect(path)?),
     };
     context.register_duplex(&mut stream, side)?;
     Ok(stream)
+}
+
+fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
 }
 
 /// Whether a stream that [`begin`] began is connected: `Ok(false)` while that is not known.

@@ -4,6 +4,7 @@
 //! [`socket`] is the one place that knows edge triggering, and [`tls`] the one that names rustls'
 //! connection types; the rest are the things that can become ready.
 
+mod alarm;
 pub mod clock;
 pub mod dial;
 pub mod exit;

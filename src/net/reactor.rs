@@ -16,6 +16,7 @@ use mio::event;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use super::alarm::Alarms;
 use super::timer::Wheel;
 use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
@@ -68,16 +69,25 @@ pub struct Context<'a, S: Source> {
     generation: u32,
     registry: &'a Registry,
     spawned: &'a mut Vec<S>,
+    alarms: &'a mut Alarms<Waker>,
     woken: &'a mut Vec<Waker>,
     wake_all: &'a mut bool,
 }
 
 /// Stands for one source, so that another can make it run. What stands for a source that has gone
 /// wakes nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waker {
     key: usize,
     generation: u32,
+}
+
+impl Waker {
+    /// A small number that no other source has while this one lives.
+    #[must_use]
+    pub fn key(self) -> usize {
+        self.key
+    }
 }
 
 impl<S: Source> Context<'_, S> {
@@ -119,6 +129,12 @@ impl<S: Source> Context<'_, S> {
         self.woken.push(waker);
     }
 
+    /// Runs this source at `at`, exactly: its deadline is looked at only once in a while. Every
+    /// alarm comes, also where a later call names an earlier moment.
+    pub fn wake_at(&mut self, at: Instant) {
+        self.alarms.add(at, self.waker());
+    }
+
     /// Makes every source due in the next turn, because something that all of them look at has
     /// changed.
     pub fn wake_all(&mut self) {
@@ -150,6 +166,7 @@ pub struct Reactor<S: Source> {
     /// How often each key has been used; part of its tokens.
     generations: Vec<u32>,
     wheel: Wheel,
+    alarms: Alarms<Waker>,
     due: Vec<u32>,
     /// Last turn's `due`, empty, kept for its storage.
     batch: Vec<u32>,
@@ -178,6 +195,7 @@ impl<S: Source> Reactor<S> {
             sources: Slab::new(),
             generations: Vec::new(),
             wheel: Wheel::new(Instant::now()),
+            alarms: Alarms::new(),
             due: Vec::new(),
             batch: Vec::new(),
             spawned: Vec::new(),
@@ -192,6 +210,12 @@ impl<S: Source> Reactor<S> {
     /// What all sources share.
     pub fn host(&mut self) -> &mut S::Host {
         &mut self.host
+    }
+
+    /// Drops every source, and hands out what they shared.
+    #[must_use]
+    pub fn into_host(self) -> S::Host {
+        self.host
     }
 
     /// How many sources there are.
@@ -240,6 +264,7 @@ impl<S: Source> Reactor<S> {
         } else {
             Some(std::time::Duration::ZERO)
         };
+        self.alarms.arm(before, self.poll.registry(), ALARM)?;
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             outcome => outcome?,
@@ -268,7 +293,7 @@ impl<S: Source> Reactor<S> {
         Ok(now)
     }
 
-    /// Makes due what is past its deadline, and files again what only looked so.
+    /// Makes due what is past its deadline or alarm, and files again what only looked so.
     fn expire(&mut self, now: Instant) {
         while let Some(key) = self.wheel.expire(now) {
             let Some(slot) = self.sources.get_mut(key) else { continue };
@@ -278,6 +303,10 @@ impl<S: Source> Reactor<S> {
                 None => {}
             }
         }
+        while let Some(waker) = self.alarms.expire(now) {
+            self.woken.push(waker);
+        }
+        self.wake_woken();
     }
 
     fn run(
@@ -301,6 +330,7 @@ impl<S: Source> Reactor<S> {
                 generation: self.generations[key],
                 registry: self.poll.registry(),
                 spawned: &mut self.spawned,
+                alarms: &mut self.alarms,
                 woken: &mut self.woken,
                 wake_all: &mut wake_all,
             },
@@ -372,6 +402,10 @@ fn mark_due<S>(due: &mut Vec<u32>, slot: &mut Slot<S>, key: usize) {
 }
 
 const GENERATION_MASK: u32 = u32::MAX >> 1;
+
+/// The token of the alarms' timer: of a key that no source has, so its events are dropped once they
+/// have ended the sleep.
+const ALARM: Token = Token((u32::MAX as usize) << 1);
 
 /// A token is, from the top: 31 bits of generation, 32 bits of slab key, one bit of side.
 fn encode(key: usize, generation: u32, side: Side) -> Token {

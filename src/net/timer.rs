@@ -164,7 +164,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         wheel.file(3, start + Duration::from_millis(100));
-        assert_eq!(expired(&mut wheel, start + Duration::from_millis(99)), []);
+        assert_eq!(expired(&mut wheel, start + Duration::from_millis(99)), [0usize; 0]);
         let next = wheel.next_due().expect("a key is filed");
         assert!(next >= start + Duration::from_millis(100));
         assert!(next <= start + Duration::from_millis(100) + TICK);

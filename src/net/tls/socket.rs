@@ -24,7 +24,7 @@ use rustls::unbuffered::{
     AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError,
     UnbufferedConnectionCommon, UnbufferedStatus,
 };
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
 use super::{cause, identity};
 use crate::net::reactor::{Context, Source};
@@ -162,6 +162,12 @@ impl<C: Connection> TlsSocket<C> {
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.connection.peer_certificates()
+    }
+
+    /// Whether an earlier session was resumed, which saves the certificates and a signature.
+    #[must_use]
+    pub fn was_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Encrypts and sends what it can, and passes the end on when all of it is sent.

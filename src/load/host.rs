@@ -1,0 +1,244 @@
+//! What all sources of a run share: the plan, the stage the run is in, and the records.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::generator::Work;
+use super::pace::{Pace, Window};
+use super::plan::{Activity, Length, Plan};
+use super::remote::Place;
+use super::statistics::{Cause, Phase, Recorder, new_histogram};
+use super::tester::Usage;
+use crate::config::Address;
+use crate::net::clock::SystemClock;
+use crate::net::reactor::Waker;
+use crate::proto::gate::Secret;
+use crate::proto::session::Timeouts;
+
+/// How many connections may be on their way at a time: well below the queue of any listener, which
+/// would drop the rest and make them wait for a second.
+const DIALING_LIMIT: usize = 128;
+
+/// How far a run has come. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Connections begin.
+    Opening,
+    /// Under load, until or while it counts.
+    Loading,
+    /// Nothing is sent that was not due; replies still come in.
+    Draining,
+    /// All is said.
+    Over,
+}
+
+/// What all sources of a run share.
+pub struct Host {
+    /// What is asked for.
+    pub plan: Plan,
+    /// Every address that the plan's one stands for; connections take the first that answers.
+    pub places: Vec<Place>,
+    /// The secret, shared by all connections.
+    pub secret: Option<Rc<Secret>>,
+    /// The bytes.
+    pub work: Rc<Work>,
+    /// Limits of a session.
+    pub timeouts: Rc<Timeouts>,
+    /// For services that tell the time; a session wants one.
+    pub clock: SystemClock,
+    /// How far the run has come.
+    pub stage: Stage,
+    /// The schedule, in an open loop that has begun.
+    pub pace: Option<Pace>,
+    /// What was counted and timed.
+    pub recorder: Recorder,
+    /// How late the loop ran what was due, in nanoseconds.
+    pub lag: Histogram<u64>,
+    /// Connections that are open and past the gate.
+    pub established: usize,
+    /// Connections of which it is known whether they could be opened.
+    pub settled: usize,
+    /// Requests that are granted and not finished.
+    pub outstanding: usize,
+    /// Whether any connection was ever there.
+    pub has_connected: bool,
+    /// How often none could be opened.
+    pub connect_failures: usize,
+    /// The run cannot go on: why.
+    pub failure: Option<(Cause, String)>,
+    /// Whether somebody stopped it.
+    pub interrupted: bool,
+    /// The source that conducts the others.
+    pub conductor: Option<Waker>,
+    /// The source that wakes connections on schedule, in an open loop.
+    pub pacer: Option<Waker>,
+    /// What the tester had used when the window began.
+    pub usage_before: Option<Usage>,
+    /// What it had used when the window ended.
+    pub usage_after: Option<Usage>,
+    /// What memory it had at the end, in bytes, while its connections were open.
+    pub memory: Option<u64>,
+    /// How many connections were open when the window ended.
+    pub established_at_end: usize,
+    /// Sources that wait until something is due, the one that has waited longest first.
+    resting: VecDeque<Waker>,
+    /// Whether the source of a key stands in `resting`, where it may only stand once.
+    is_resting: Vec<bool>,
+    dialing: usize,
+    waiting_to_dial: VecDeque<Waker>,
+}
+
+impl Host {
+    /// A run that has not begun.
+    #[must_use]
+    pub fn new(plan: Plan, places: Vec<Place>, now: Instant) -> Self {
+        let headline = match plan.activity {
+            Activity::Idle => Phase::Connect,
+            _ if plan.times_responses() => Phase::Response,
+            _ => Phase::Request,
+        };
+        let work = Work {
+            exchange: plan.exchange.clone(),
+            datagrams: matches!(plan.address, Address::Udp(_)),
+            stride: plan.connections as u64,
+        };
+        let limit = Some(plan.timeout);
+        let timeouts = Timeouts { tls: limit, auth: limit, ..Timeouts::NONE };
+        Self {
+            places,
+            secret: plan.gate.as_ref().map(|(secret, _)| Rc::new(secret.clone())),
+            work: Rc::new(work),
+            timeouts: Rc::new(timeouts),
+            clock: SystemClock::new(),
+            stage: Stage::Opening,
+            pace: None,
+            recorder: Recorder::new(headline, now),
+            lag: new_histogram(),
+            established: 0,
+            settled: 0,
+            outstanding: 0,
+            has_connected: false,
+            connect_failures: 0,
+            failure: None,
+            interrupted: false,
+            conductor: None,
+            pacer: None,
+            usage_before: None,
+            usage_after: None,
+            memory: None,
+            established_at_end: 0,
+            resting: VecDeque::new(),
+            is_resting: Vec::new(),
+            dialing: 0,
+            waiting_to_dial: VecDeque::new(),
+            plan,
+        }
+    }
+
+    /// The load begins: what is due from `begin` on counts.
+    pub fn open_window(&mut self, now: Instant) {
+        let begin = now + self.plan.warm_up;
+        let end = match (self.plan.length, self.plan.rate) {
+            (Length::Time(length), _) => Some(begin + length),
+            (Length::Requests(count), Some(rate)) => {
+                Some(begin + Duration::from_secs_f64(count as f64 / rate))
+            }
+            (Length::Requests(_), None) => None,
+        };
+        self.stage = Stage::Loading;
+        self.recorder.open_window(Window { begin, end });
+        if let Some(rate) = self.plan.rate {
+            // Whole periods before the window, so that it begins with a request.
+            let warm_up = (self.plan.warm_up.as_secs_f64() * rate).floor() / rate;
+            let end = end.expect("an open loop has an end");
+            self.pace = Some(Pace::new(rate, begin - Duration::from_secs_f64(warm_up), end));
+        }
+    }
+
+    /// Nothing more becomes due.
+    pub fn close_window(&mut self, now: Instant) {
+        self.stage = self.stage.max(Stage::Draining);
+        self.recorder.close_window(now);
+        if let Some(pace) = &mut self.pace {
+            pace.cut(now);
+        }
+    }
+
+    /// Whether a request may be sent: at once, in a closed loop (`Some(None)`), or one that was due
+    /// by `now`, in an open one.
+    pub fn take_turn(&mut self, now: Instant) -> Option<Option<Instant>> {
+        match (&mut self.pace, self.plan.rate) {
+            (Some(pace), _) => pace.take(now).map(Some),
+            (None, Some(_)) => None,
+            (None, None) => (self.stage < Stage::Draining).then_some(None),
+        }
+    }
+
+    /// Whether each finished request is followed by the next without anybody being asked: a closed
+    /// loop of connections that stay, without pauses. Datagrams may be lost, which takes a look.
+    #[must_use]
+    pub fn goes_on_at_once(&self) -> bool {
+        self.stage < Stage::Draining
+            && self.plan.rate.is_none()
+            && self.plan.think.is_zero()
+            && self.plan.activity == Activity::Requests
+            && !self.work.datagrams
+    }
+
+    /// The requests of a plan that counts them are all there.
+    #[must_use]
+    pub fn is_sated(&self) -> bool {
+        matches!(self.plan.length, Length::Requests(count) if self.recorder.replies() >= count)
+    }
+
+    /// A source has nothing to do until something is due. In a closed loop nothing ever will be.
+    pub fn rest(&mut self, source: Waker) {
+        if self.plan.rate.is_none() {
+            return;
+        }
+        let key = source.key();
+        if key >= self.is_resting.len() {
+            self.is_resting.resize(key + 1, false);
+        }
+        if !std::mem::replace(&mut self.is_resting[key], true) {
+            self.resting.push_back(source);
+        }
+    }
+
+    /// The source that has rested longest, which then rests no more.
+    pub fn rested(&mut self) -> Option<Waker> {
+        let source = self.resting.pop_front()?;
+        self.is_resting[source.key()] = false;
+        Some(source)
+    }
+
+    /// This place answers: later connections try no other.
+    pub fn settle_on(&mut self, place: usize) {
+        self.has_connected = true;
+        if self.places.len() > 1 {
+            self.places = vec![self.places.swap_remove(place)];
+        }
+    }
+
+    /// Asks to begin a connection. Where too many are on their way the source is woken later. Where
+    /// connections are the load itself, it is the plan that says how many are too many.
+    pub fn may_dial(&mut self, source: Waker) -> bool {
+        let stays = matches!(self.plan.activity, Activity::Requests | Activity::Idle);
+        let may = !stays || self.dialing < DIALING_LIMIT;
+        if may {
+            self.dialing += 1;
+        } else {
+            self.waiting_to_dial.push_back(source);
+        }
+        may
+    }
+
+    /// A connection is no longer on its way. Answers who has waited for that.
+    pub fn dialed(&mut self) -> Option<Waker> {
+        self.dialing -= 1;
+        self.waiting_to_dial.pop_front()
+    }
+}

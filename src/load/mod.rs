@@ -1,0 +1,41 @@
+//! The load tester: thousands of clients on one thread, and figures that can be trusted.
+//!
+//! A [`plan`] is checked and [`run`]: each connection is a [visitor](visitor::Visitor), a source
+//! of the reactor that holds the same [session](crate::proto::session) as everything else here,
+//! with a [generator] for its local end. What these note goes to the [recorder](statistics), and
+//! from there to an [`outcome`], which is shown, written, merged and compared.
+//!
+//! Two kinds of load are told apart everywhere. In a *closed loop* each connection sends when it
+//! has its reply: the server sets the pace. In an *open loop* requests are [due](pace) at a
+//! constant rate, and their latency counts from that moment, whatever kept them from being sent.
+//!
+//! This module judges the tester as well as the server: what it [spent](tester), how late its loop
+//! was, and what this machine [allows](limits).
+
+pub mod account;
+pub mod compare;
+pub mod conductor;
+pub mod find_rate;
+pub mod generator;
+pub mod hdr_log;
+pub mod host;
+pub mod html;
+pub mod limits;
+pub mod merge;
+pub mod objective;
+pub mod outcome;
+pub mod pace;
+pub mod pacer;
+pub mod panel;
+pub mod payload;
+pub mod plan;
+pub mod remarks;
+pub mod remote;
+pub mod run;
+pub mod show;
+pub mod source;
+pub mod statistics;
+pub mod summary;
+pub mod talk;
+pub mod tester;
+pub mod visitor;

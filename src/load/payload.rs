@@ -1,0 +1,348 @@
+//! What is sent, and what must come back.
+//!
+//! Requests are numbered. A payload makes the bytes of any number again at any time, so nothing
+//! of a request has to be kept while its reply is on the way.
+//!
+//! This module makes and compares bytes. It does not send or time them.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What a payload of a given size is made of: every kind of letter, so that `upper` is put to work.
+const FILLING: &[u8] = b"the quick brown fox 0123456789 Jumps over.";
+
+/// The bytes of every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The same bytes each time.
+    Fixed(Vec<u8>),
+    /// A text with parts that change.
+    Template(Template),
+}
+
+impl Payload {
+    /// Printable text of `size` bytes.
+    #[must_use]
+    pub fn of_size(size: usize) -> Self {
+        Self::Fixed(FILLING.iter().copied().cycle().take(size).collect())
+    }
+
+    /// The length of request number 0, which the others have too but for the digits of a counter.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let mut scratch = Vec::new();
+        self.request(0, &mut scratch).len()
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of request `number`; `scratch` is where they are put if they must be made.
+    pub fn request<'a>(&'a self, number: u64, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        match self {
+            Self::Fixed(bytes) => bytes,
+            Self::Template(template) => {
+                template.render(number, scratch);
+                scratch
+            }
+        }
+    }
+}
+
+/// A text in which `{counter}` stands for the number of the request and `{random:N}` for `N`
+/// random hexadecimal digits; `{{` is a brace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Vec<u8>),
+    Counter,
+    Random(usize),
+}
+
+/// A text is not a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{{{0}` is not a part of a template: write {{counter}}, {{random:N}} with N from 1 to 4096, \
+     or {{{{ for a brace"
+)]
+pub struct TemplateError(String);
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = Vec::new();
+        let mut literal = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            literal.extend_from_slice(before.as_bytes());
+            if let Some(after) = after.strip_prefix('{') {
+                literal.push(b'{');
+                rest = after;
+                continue;
+            }
+            let wrong = || TemplateError(after.chars().take(20).collect());
+            let (name, after) = after.split_once('}').ok_or_else(wrong)?;
+            let part = match name.split_once(':') {
+                None if name == "counter" => Part::Counter,
+                Some(("random", digits)) => {
+                    let digits = digits.parse().ok().filter(|count| (1..=4096).contains(count));
+                    Part::Random(digits.ok_or_else(wrong)?)
+                }
+                _ => return Err(wrong()),
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(part);
+            rest = after;
+        }
+        literal.extend_from_slice(rest.as_bytes());
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl Template {
+    /// Random parts depend on the number alone: whoever checks the reply makes the same ones.
+    fn render(&self, number: u64, output: &mut Vec<u8>) {
+        output.clear();
+        let mut state = number;
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => output.extend_from_slice(text),
+                Part::Counter => output.extend_from_slice(number.to_string().as_bytes()),
+                Part::Random(digits) => {
+                    for _ in 0..*digits {
+                        let digit = split_mix(&mut state) >> 60;
+                        output.push(b"0123456789abcdef"[digit as usize]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// SplitMix64: one multiplication chain, well mixed, and the same everywhere.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// What the reply to a request must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// The request with a-z as A-Z.
+    Upper,
+    /// The request.
+    Echo,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// So many bytes of any kind.
+    Size(usize),
+    /// Whatever comes: the first bytes are taken for the whole reply.
+    Any,
+    /// Nothing: a request is done when the kernel has taken it.
+    None,
+}
+
+/// A text says no expectation.
+#[derive(Debug, thiserror::Error)]
+pub enum ExpectationError {
+    /// Not one of the forms.
+    #[error("`{0}` is none of upper, echo, bytes:FILE, size:N (bytes, N from 1), any, none")]
+    Unknown(String),
+    /// The file of `bytes:FILE`.
+    #[error("the reply in {} cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file holds nothing.
+    #[error("the reply in {} is empty; a service that answers nothing is `none`", .0.display())]
+    Empty(PathBuf),
+}
+
+impl FromStr for Expectation {
+    type Err = ExpectationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || ExpectationError::Unknown(text.to_owned());
+        match text.split_once(':') {
+            None if text == "upper" => Ok(Self::Upper),
+            None if text == "echo" => Ok(Self::Echo),
+            None if text == "any" => Ok(Self::Any),
+            None if text == "none" => Ok(Self::None),
+            Some(("size", size)) => {
+                let size = size.parse().ok().filter(|size| *size > 0);
+                size.map(Self::Size).ok_or_else(unknown)
+            }
+            Some(("bytes", path)) => {
+                let path = PathBuf::from(path);
+                match fs::read(&path) {
+                    Ok(bytes) if bytes.is_empty() => Err(ExpectationError::Empty(path)),
+                    Ok(bytes) => Ok(Self::Bytes(bytes)),
+                    Err(reason) => Err(ExpectationError::Unreadable { path, reason }),
+                }
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upper => f.write_str("upper"),
+            Self::Echo => f.write_str("echo"),
+            Self::Bytes(bytes) => write!(f, "{} given bytes", bytes.len()),
+            Self::Size(size) => write!(f, "size:{size}"),
+            Self::Any => f.write_str("any"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// What is sent and what must come back, ready for use.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    payload: Payload,
+    expectation: Expectation,
+    /// The reply, where it is the same for every request.
+    reply: Option<Vec<u8>>,
+}
+
+/// The reply to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many.
+    Length(usize),
+    /// The next that come, however many.
+    Anything,
+}
+
+impl Exchange {
+    /// Works out what can be known beforehand.
+    #[must_use]
+    pub fn new(payload: Payload, expectation: Expectation) -> Self {
+        let reply = match (&expectation, &payload) {
+            (Expectation::Bytes(bytes), _) => Some(bytes.clone()),
+            (Expectation::Echo, Payload::Fixed(request)) => Some(request.clone()),
+            (Expectation::Upper, Payload::Fixed(request)) => Some(request.to_ascii_uppercase()),
+            _ => None,
+        };
+        Self { payload, expectation, reply }
+    }
+
+    /// What is sent.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// What must come back.
+    #[must_use]
+    pub fn expectation(&self) -> &Expectation {
+        &self.expectation
+    }
+
+    /// Whether a request is done without a reply.
+    #[must_use]
+    pub fn is_one_way(&self) -> bool {
+        self.expectation == Expectation::None
+    }
+
+    /// The reply to request `number`; `scratch` is where it is put if it must be made.
+    pub fn reply<'a>(&'a self, number: u64, scratch: &'a mut Vec<u8>) -> Expected<'a> {
+        if let Some(reply) = &self.reply {
+            return Expected::Bytes(reply);
+        }
+        match &self.expectation {
+            Expectation::Size(size) => Expected::Length(*size),
+            Expectation::Upper | Expectation::Echo => {
+                self.payload.request(number, scratch);
+                if self.expectation == Expectation::Upper {
+                    scratch.make_ascii_uppercase();
+                }
+                Expected::Bytes(scratch)
+            }
+            Expectation::Bytes(_) | Expectation::Any | Expectation::None => Expected::Anything,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_makes_the_same_bytes_of_a_number_again() {
+        let template: Template = "get {{{counter} {random:6}!".parse().expect("well formed");
+        let payload = Payload::Template(template);
+        let bytes = |number| payload.request(number, &mut Vec::new()).to_vec();
+        let first = bytes(7);
+        assert!(first.starts_with(b"get {7 ") && first.ends_with(b"!"));
+        assert_eq!(first.len(), "get {7 ".len() + 6 + 1);
+        assert_eq!(bytes(7), first);
+        assert_ne!(bytes(7)[7..], bytes(8)[7..]);
+    }
+
+    #[test]
+    fn what_is_no_template_is_refused() {
+        for text in ["{", "{count}", "{random}", "{random:0}", "{random:x}", "{counter"] {
+            let error = text.parse::<Template>().expect_err(text).to_string();
+            assert!(error.contains("write {counter}, {random:N}"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_expectation_is_read() {
+        let cases = [
+            ("upper", Expectation::Upper),
+            ("echo", Expectation::Echo),
+            ("size:5", Expectation::Size(5)),
+            ("any", Expectation::Any),
+            ("none", Expectation::None),
+        ];
+        for (text, expectation) in cases {
+            assert_eq!(text.parse::<Expectation>().expect(text), expectation);
+        }
+        for text in ["", "Upper", "size", "size:0", "size:-1", "bytes:/does/not/exist"] {
+            assert!(text.parse::<Expectation>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_expected_reply_follows_from_the_request() {
+        let fixed = Payload::Fixed(b"aB1".to_vec());
+        let counted = Payload::Template("n{counter}".parse().expect("well formed"));
+        let reply = |payload: &Payload, expectation| {
+            let exchange = Exchange::new(payload.clone(), expectation);
+            match exchange.reply(12, &mut Vec::new()) {
+                Expected::Bytes(bytes) => bytes.to_vec(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(reply(&fixed, Expectation::Upper), b"AB1");
+        assert_eq!(reply(&fixed, Expectation::Echo), b"aB1");
+        assert_eq!(reply(&counted, Expectation::Upper), b"N12");
+        assert_eq!(reply(&counted, Expectation::Echo), b"n12");
+        assert_eq!(reply(&counted, Expectation::Bytes(b"ok".to_vec())), b"ok");
+    }
+}

@@ -1,0 +1,124 @@
+//! One run, from the plan to what it came to.
+
+use std::io;
+use std::time::{Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use super::conductor::Conductor;
+use super::host::{Host, Stage};
+use super::limits::{self, LimitError};
+use super::outcome::Outcome;
+use super::pacer::Pacer;
+use super::panel::Panel;
+use super::plan::{Plan, PlanError};
+use super::remote;
+use super::source::LoadSource;
+use super::statistics::Cause;
+use super::tester::resident_memory;
+use super::visitor::Visitor;
+use super::{account, remarks};
+use crate::config::{Address, ResolveError};
+use crate::net::reactor::Reactor;
+use crate::proto::buffer::Pool;
+use crate::proto::event::{Event, Observer, Subject};
+
+/// How many bytes wait in each direction of a connection at the most; a datagram fits.
+const BUFFER: usize = 64 * 1024;
+
+/// How many unused blocks of storage are kept.
+const BLOCKS_KEPT: usize = 64;
+
+/// Why there is no outcome: one line for people.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The plan is of no use.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// This machine does not allow it.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The name is not known.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// No connection could be opened, or none got past the gate.
+    #[error("{address}: no connection came about: {reason}{}", advice(*cause))]
+    Unreachable {
+        /// Where to.
+        address: Address,
+        /// The kind of failure.
+        cause: Cause,
+        /// The first of its kind, in words.
+        reason: String,
+    },
+    /// The event loop failed.
+    #[error("the event loop failed: {0}")]
+    Loop(#[from] io::Error),
+}
+
+fn advice(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Refused => "; nothing listens there",
+        Cause::TimedOut => "; is the address right, and no firewall between?",
+        Cause::Tls => {
+            " (--ca says whom to trust, --server-name whom to expect, --cert and --key what to show)"
+        }
+        Cause::Exhausted => "; no local port was left: give more addresses (--source A,B,...)",
+        _ => "",
+    }
+}
+
+/// Runs `plan` to its end, or until a signal stops it.
+///
+/// # Errors
+/// The plan cannot be carried out, or nothing answers at all. Single failures are part of the
+/// outcome.
+pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
+    plan.check()?;
+    let places = remote::places(&plan.address)?;
+    limits::prepare(&mut plan, &places)?;
+    let started = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let memory_before = resident_memory().unwrap_or(0);
+    let host = drive(plan, places)?;
+    if let Some((cause, reason)) = host.failure {
+        return Err(LoadError::Unreachable { address: host.plan.address, cause, reason });
+    }
+    let mut outcome = account::settle(&host, started.to_string(), memory_before);
+    outcome.remarks = remarks::on(&outcome);
+    Ok(outcome)
+}
+
+/// Lets the reactor turn until the run is over; answers what its sources leave behind.
+fn drive(plan: Plan, places: Vec<remote::Place>) -> Result<Host, LoadError> {
+    let now = Instant::now();
+    let (connections, timeout, length) = (plan.connections, plan.timeout, plan.length);
+    let is_paced = plan.rate.is_some();
+    let host = Host::new(plan, places, now);
+    let mut reactor = Reactor::new(Pool::new(BUFFER, BLOCKS_KEPT), Box::new(TraceObserver), host)?;
+    let conductor = Conductor::new(Panel::for_terminal(), length, now)?;
+    reactor.spawn(LoadSource::Conductor(Box::new(conductor)));
+    if is_paced {
+        reactor.spawn(LoadSource::Pacer(Pacer::default()));
+    }
+    for index in 0..connections {
+        reactor.spawn(LoadSource::Visitor(Box::new(Visitor::new(index, timeout))));
+    }
+    while reactor.host().stage != Stage::Over {
+        reactor.turn()?;
+    }
+    reactor.host().memory = resident_memory();
+    Ok(reactor.into_host())
+}
+
+/// Shows what the loop does, to whoever asks for `RUST_LOG=trace`.
+struct TraceObserver;
+
+impl Observer for TraceObserver {
+    fn wants_detail(&self) -> bool {
+        log::log_enabled!(log::Level::Trace)
+    }
+
+    fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
+        log::trace!("turn {turn} {} {event}", subject.name);
+    }
+}

@@ -1,0 +1,203 @@
+//! A connection that is there: the session between the server and the generator, and what its end
+//! means to whoever counts.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::generator::{Fault, Generator};
+use super::host::Host;
+use super::remote::Remote;
+use super::statistics::Cause;
+use crate::proto::buffer::Pool;
+use crate::proto::end::{End, Side, Turn};
+use crate::proto::event::Watch;
+use crate::proto::session::{Admission, CloseReason, Session, Step};
+
+/// What a run of a session borrows from the reactor.
+type Parts<'a> = (&'a mut Pool, &'a mut Host, Watch<'a>);
+
+/// One open connection.
+pub struct Talk {
+    session: Session<Remote, Generator>,
+    since: Instant,
+    has_gate: bool,
+    /// When the last reply came. Where there is a gate, only a reply shows that it has opened.
+    heard: Option<Instant>,
+    /// A datagram was given up, but its answer may still come: nothing more is sent from this port.
+    has_lost: bool,
+    /// When the remote end was up: at once, but for TLS, where it was seen after a run.
+    up_at: Option<Instant>,
+    /// What the generator said after the last run, for whoever only looks.
+    waiting_since: Option<Instant>,
+}
+
+impl Talk {
+    /// Begins to talk over a `remote` end that was there at `since`. Requests are numbered from
+    /// `first_number`.
+    #[must_use]
+    pub fn new(remote: Remote, since: Instant, first_number: u64, host: &Host) -> Self {
+        let generator = Generator::new(Rc::clone(&host.work), first_number);
+        let admission = match (&host.secret, &host.plan.gate) {
+            (Some(secret), Some((_, digest))) => Admission::Guest(Rc::clone(secret), *digest),
+            _ => Admission::Open,
+        };
+        let has_gate = host.secret.is_some();
+        let up_at = remote.standing().is_up.then_some(since);
+        let timeouts = Rc::clone(&host.timeouts);
+        let session = Session::new(remote, generator, admission, timeouts, since);
+        Self { session, since, has_gate, heard: None, has_lost: false, waiting_since: None, up_at }
+    }
+
+    /// Moves what moves.
+    pub fn run(&mut self, now: Instant, parts: Parts<'_>) -> Step {
+        let (pool, host, watch) = parts;
+        let step = self.session.run(&mut Turn { now, pool, clock: &host.clock, watch });
+        self.waiting_since = self.session.local().waiting_since();
+        if self.up_at.is_none() && self.session.remote().standing().is_up {
+            self.up_at = Some(self.session.local().admitted().unwrap_or_else(Instant::now));
+        }
+        step
+    }
+
+    /// Gives the storage back; what waits is lost.
+    pub fn dispose(&mut self, reason: CloseReason, now: Instant, parts: Parts<'_>) {
+        let (pool, host, watch) = parts;
+        self.session.dispose(&mut Turn { now, pool, clock: &host.clock, watch }, &reason);
+    }
+
+    /// The end that faces the server.
+    pub fn remote(&mut self) -> &mut Remote {
+        self.session.remote()
+    }
+
+    /// The end that sends and checks.
+    pub fn generator(&mut self) -> &mut Generator {
+        self.session.local()
+    }
+
+    /// When the remote end was up, if it is.
+    #[must_use]
+    pub fn up_at(&self) -> Option<Instant> {
+        self.up_at
+    }
+
+    /// When the connection was there.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// A reply has come.
+    pub fn hear(&mut self, at: Instant) {
+        self.heard = Some(at);
+    }
+
+    /// Whether any reply has come.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// What time it is at least: `now`, or later where a reply has come since.
+    #[must_use]
+    pub fn latest(&self, now: Instant) -> Instant {
+        self.heard.map_or(now, |heard| heard.max(now))
+    }
+
+    /// Whether one more of `depth` requests may be on the way.
+    pub fn has_room(&mut self, depth: usize) -> bool {
+        !self.has_lost && self.generator().outstanding() < depth
+    }
+
+    /// Whether the only request of a visit was not granted yet.
+    pub fn may_visit(&mut self) -> bool {
+        !self.has_heard() && self.generator().outstanding() == 0
+    }
+
+    /// Since when the oldest request waits for its reply.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Instant> {
+        self.waiting_since
+    }
+
+    /// Gives a datagram up, and answers when it was due.
+    pub fn give_up_oldest(&mut self) -> Option<Instant> {
+        self.has_lost = true;
+        let due = self.generator().give_up_oldest();
+        self.waiting_since = self.generator().waiting_since();
+        due
+    }
+
+    /// Whether nothing can be sent from this port any more, and nothing is expected.
+    pub fn is_used_up(&mut self) -> bool {
+        self.has_lost && self.generator().outstanding() == 0
+    }
+
+    /// When to look at it even if nothing comes.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.session.deadline()
+    }
+
+    /// What the end of the session means, and the first of it in words.
+    ///
+    /// The gate does not say whether it opened: that it did not shows in a server that closes
+    /// without having said anything else.
+    pub fn judge(&mut self, reason: &CloseReason, timeout: Duration) -> (Cause, String) {
+        let seems_refused = self.has_gate
+            && !self.has_heard()
+            && self.session.local().admitted().is_some()
+            && !matches!(reason, CloseReason::Deadline(_));
+        if let Some(cause) = self.session.remote().standing().cause {
+            return (Cause::Tls, cause.to_owned());
+        }
+        match (reason, self.session.local().fault()) {
+            (_, Some(fault @ Fault::ClosedEarly { .. })) if !seems_refused => {
+                (Cause::ClosedEarly, fault.to_string())
+            }
+            (_, Some(fault)) if !matches!(fault, Fault::ClosedEarly { .. }) => {
+                (Cause::WrongBytes, fault.to_string())
+            }
+            (CloseReason::NoChallenge, _) => {
+                let what = "the server closed before it had sent a challenge; is there a gate?";
+                (Cause::ClosedEarly, what.to_owned())
+            }
+            (CloseReason::Deadline(deadline), _) => {
+                (Cause::TimedOut, format!("{deadline} ({timeout:?})"))
+            }
+            _ if seems_refused => {
+                let what = "the server closed without a word after the answer to its challenge; \
+                            check the secret and --auth";
+                (Cause::GateRefused, what.to_owned())
+            }
+            (CloseReason::Failed(Side::Remote, kind), _) => {
+                (cause_of(&(*kind).into()), format!("the connection failed: {kind}"))
+            }
+            _ => (Cause::ClosedEarly, reason.to_string()),
+        }
+    }
+}
+
+/// Which kind of failure an error of the system is.
+#[must_use]
+pub fn cause_of(error: &io::Error) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::Refused,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Cause::Reset,
+        io::ErrorKind::TimedOut => Cause::TimedOut,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::QuotaExceeded => Cause::Exhausted,
+        _ if is_out_of_descriptors(error) => Cause::Exhausted,
+        _ => Cause::Other,
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+}

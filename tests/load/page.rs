@@ -1,0 +1,44 @@
+//! The page of a report, opened in a browser without a window.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The plots of a page, by the names of their figures, and what each must hold.
+const PLOTS: [(&str, &str); 5] = [
+    ("percentiles", "<polyline"),
+    ("rate", "<polyline"),
+    ("latency", "<polyline"),
+    ("phases", "<rect"),
+    ("errors", "<rect"),
+];
+
+/// Panics where the page lacks a plot or the browser had something to complain about. Without a
+/// browser it says so, unless a CI promised that there is one.
+pub(crate) fn check(html: &Path) {
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(exists)
+    else {
+        assert!(std::env::var_os("CI").is_none(), "there is no Chromium (Debian: chromium)");
+        println!("skipped: there is no Chromium to open the page in (Debian: chromium)");
+        return;
+    };
+    let profile = html.with_extension("profile");
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", html.display()))
+        .output()
+        .expect("the browser starts");
+    let page = String::from_utf8_lossy(&output.stdout);
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(!talk.contains(":CONSOLE"), "the browser's console: {talk}");
+    for (name, shape) in PLOTS {
+        let figure = page.split(&format!("<figure id=\"{name}\">")).nth(1);
+        let figure = figure.and_then(|rest| rest.split("</figure>").next()).unwrap_or_default();
+        assert!(figure.contains("<svg") && figure.contains(shape), "{name}: {figure}");
+    }
+}
+
+fn exists(program: &&str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
