@@ -88,7 +88,7 @@ fn without_descriptors_it_waits_and_goes_on() {
     let program = env!("CARGO_BIN_EXE_turnstile");
     command.args(["-c", "ulimit -n 40; exec \"$0\" serve -c -", program]);
     let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
-    daemon.wait_for_line("this process may open only 40 descriptors");
+    daemon.wait_for_line("this process may open only 40;");
     let start = Instant::now();
     let mut wires: Vec<_> = (0..60).map(|_| daemon.connect("echo")).collect();
     wires.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
