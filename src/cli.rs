@@ -98,10 +98,10 @@ pub(crate) struct Connect {
     pub(crate) timeout: Duration,
 }
 
-/// How a client speaks TLS.
+/// Whom a client trusts in TLS, and what it shows.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
-pub(crate) struct Tls {
+pub(crate) struct Trust {
     /// The authorities to trust, in PEM [default: the system's]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -117,6 +117,15 @@ pub(crate) struct Tls {
     /// Believe every certificate: ANYONE may be at the other side
     #[arg(long, conflicts_with = "ca")]
     pub(crate) insecure: bool,
+}
+
+/// How a client speaks TLS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Tls {
+    /// Whom it trusts
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// Print the server's certificate
     #[arg(long)]
     pub(crate) show_certificate: bool,
@@ -128,16 +137,25 @@ pub(crate) struct Tls {
     pub(crate) alpn: Vec<String>,
 }
 
+impl From<Trust> for Options {
+    fn from(trust: Trust) -> Self {
+        Self {
+            ca: trust.ca,
+            credential: trust.cert.zip(trust.key),
+            server_name: trust.server_name,
+            insecure: trust.insecure,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<Tls> for Options {
     fn from(tls: Tls) -> Self {
         Self {
-            ca: tls.ca,
-            credential: tls.cert.zip(tls.key),
-            server_name: tls.server_name,
-            insecure: tls.insecure,
             show_certificate: tls.show_certificate,
             version: tls.tls_version,
             alpn: tls.alpn,
+            ..tls.trust.into()
         }
     }
 }
@@ -264,12 +282,16 @@ pub(crate) struct Forward {
     pub(crate) local: Address,
     /// What the exit is asked to connect to: host:port, as the exit knows it
     pub(crate) target: Authority,
-    /// The exit: a turnstile whose listener offers `service = "connect"`
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_stream)]
+    /// The exit, a turnstile whose listener offers `service = "connect"`: tls://host:port,
+    /// or host:port and unix:///path without TLS
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_exit)]
     pub(crate) via: Address,
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
+    /// How TLS is spoken with the exit
+    #[command(flatten)]
+    pub(crate) tls: Trust,
     /// How long to try to reach the exit
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
@@ -297,7 +319,18 @@ pub(crate) enum Auth {
     Hmac(Digest),
 }
 
-/// An address that can be listened on and connected to for streams.
+/// An address that a stream can go to.
+fn parse_exit(text: &str) -> Result<Address, String> {
+    match text.parse() {
+        Ok(Address::Udp(_)) => {
+            Err("expected tls://host:port, host:port or unix:///path".to_owned())
+        }
+        Ok(address) => Ok(address),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// An address that can be listened on for streams.
 fn parse_stream(text: &str) -> Result<Address, String> {
     match text.parse() {
         Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),

@@ -61,7 +61,7 @@
 //!
 //! 1. The socket is readable, so its [`exchange`](proto::end::End::exchange) lends a block of
 //!    storage from the [pool](proto::buffer::Pool) to the inward pipe and calls `recv` once. A short
-//!    read says that there is no more, and saves asking.
+//!    read says that there is no more, and saves asking ([`net::socket`] knows the exceptions).
 //! 2. The service finds bytes in the inward pipe. `upper` changes them where they lie and hands the
 //!    block itself over to the outward pipe.
 //! 3. The socket's next exchange calls `send` once. The pipe is empty, so the block goes back to the

@@ -80,8 +80,17 @@ fn serve(configuration: Configuration) -> anyhow::Result<()> {
 }
 
 fn forward(forward: Forward) -> anyhow::Result<()> {
-    let Forward { local, target, via, credentials, timeout } = forward;
-    let upstream = Upstream { gate: gate(&credentials)?, target: Some(target) };
+    let Forward { local, target, via, credentials, tls, timeout } = forward;
+    let options = tls::Options::from(tls);
+    if !matches!(via, Address::Tls(_)) && options != tls::Options::default() {
+        anyhow::bail!("{via} has no TLS to set up: write tls://, or leave those options out");
+    }
+    if options.insecure {
+        let _ = writeln!(io::stderr(), "turnstile: {}", tls::INSECURE);
+    }
+    let tls = tls::upstream(&options)?;
+    let upstream = Upstream { gate: gate(&credentials)?, target: Some(target), tls };
+    let upstream = Box::new(upstream);
     let connect = Some(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
     let log = daemon::log::start("warn");

@@ -142,7 +142,7 @@ fn a_target_that_comes_back_is_found_without_a_restart() {
     for _ in 0..100 {
         assert!(common::is_closed_silently(&mut daemon.connect("relay")));
     }
-    assert_eq!(daemon.wait_for_lines("the local end failed", 100).len(), 100);
+    assert_eq!(daemon.wait_for_lines("failed listener=relay", 20).len(), 20);
     bound.listen(16).expect("back again");
     let target = TcpListener::from(bound);
     let mut near = daemon.connect("relay");

@@ -88,7 +88,7 @@ fn without_descriptors_it_waits_and_goes_on() {
     let program = env!("CARGO_BIN_EXE_turnstile");
     command.args(["-c", "ulimit -n 40; exec \"$0\" serve -c -", program]);
     let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
-    daemon.wait_for_line("this process may open only 40 descriptors");
+    daemon.wait_for_line("this process may open only 40;");
     let start = Instant::now();
     let mut wires: Vec<_> = (0..60).map(|_| daemon.connect("echo")).collect();
     wires.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
@@ -292,6 +292,25 @@ fn a_reset_is_survived_in_every_state() {
     daemon.wait_for_line("state=AuthPending");
     daemon.wait_for_lines("state=Established", 3 * 30);
     daemon.wait_for_lines("state=Closing", 30);
+}
+
+/// Whoever gets a part of a stream and then its end would take it for the whole.
+#[test]
+fn what_a_deadline_cuts_off_in_a_relay_is_reset_at_both_sides() {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = target.local_addr().expect("bound");
+    let more = format!("to = 'tcp://{address}'\n[listener.timeouts]\nidle = '200ms'");
+    let daemon = Daemon::start(&listener("relay", "forward", &more));
+    let mut near = daemon.connect("relay");
+    let (stream, _) = target.accept().expect("called");
+    let mut far = Socket::from(stream);
+    far.set_read_timeout(Some(PATIENCE)).expect("an option");
+    far.write_all(b"a part").expect("sent");
+    assert_eq!(receive(&mut near, 6), b"a part");
+    for mut wire in [near, far] {
+        let error = wire.read(&mut [0; 1]).expect_err("cut off");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 /// After its end nothing more is read from a peer, and to one that is not answered nothing is

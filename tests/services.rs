@@ -3,14 +3,16 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{IoSlice, Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
 
 use common::{
-    DEMO_SECRET, Daemon, ask, has_program, listener, listener_at, noise, receive, rest, run,
-    test_file, text,
+    DEMO_SECRET, Daemon, PATIENCE, ask, has_program, listener, listener_at, noise, receive, rest,
+    run, test_file, text,
 };
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use socket2::Socket;
 use tempfile::TempDir;
 
@@ -61,6 +63,30 @@ fn urgent_data_keeps_its_place_and_holds_nothing_up() {
     wire.write_all(b"behind").expect("sent");
     daemon.signal("CONT");
     assert_eq!(receive(&mut wire, 13), b"BEFORE!BEHIND");
+}
+
+/// A read ends where descriptors were passed, although nobody here takes them.
+#[test]
+fn passed_descriptors_hold_nothing_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let address = format!("unix://{}", folder.path().join("socket").display());
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = format!("to = 'tcp://{}'", target.local_addr().expect("bound"));
+    let daemon = Daemon::start(&listener_at(&address, "relay", "forward", &to));
+    let mut wire = daemon.connect("relay");
+    let (stream, _) = target.accept().expect("called");
+    let mut far = Socket::from(stream);
+    far.set_read_timeout(Some(PATIENCE)).expect("an option");
+    wire.write_all(b"hello").expect("sent");
+    assert_eq!(receive(&mut far, 5), b"hello");
+    daemon.signal("STOP");
+    let descriptor = [wire.as_raw_fd()];
+    let message = [IoSlice::new(b"before")];
+    let passed = [ControlMessage::ScmRights(&descriptor)];
+    sendmsg::<()>(wire.as_raw_fd(), &message, &passed, MsgFlags::empty(), None).expect("sent");
+    wire.write_all(b"behind").expect("sent");
+    daemon.signal("CONT");
+    assert_eq!(receive(&mut far, 12), b"beforebehind");
 }
 
 #[test]

@@ -42,12 +42,6 @@ impl Terminal {
         Self { stdio, conversation, was_cut_off: false }
     }
 
-    /// Standard input and output, to be registered.
-    #[must_use]
-    pub fn stdio(&self) -> &Stdio {
-        &self.stdio
-    }
-
     /// Whether the server ended the conversation while there could have been more to say.
     #[must_use]
     pub fn was_cut_off(&self) -> bool {

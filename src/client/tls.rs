@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs;
+use rustls::ClientConfig;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-use crate::config::{HostPort, PemError, Version, authorities, credential};
+use crate::config::{
+    HostPort, NoAuthorities, Origin, PemError, UpstreamTls, Version, authorities, credential,
+    system_authorities,
+};
+use crate::net::tls::client::{Client, server_name};
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
-use crate::net::tls::trust::Credulous;
+
+/// What whoever checks no certificate must know.
+pub const INSECURE: &str =
+    "--insecure: ANYONE may be at the other side: the certificate is not checked";
 
 /// What the command line says about TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,8 +55,8 @@ pub enum SecurityError {
     #[error(transparent)]
     Pem(#[from] PemError),
     /// No authority is known.
-    #[error("this system has no list of authorities to trust{0}; give one with --ca FILE")]
-    NoAuthorities(String),
+    #[error("{0} with --ca FILE")]
+    NoAuthorities(#[from] NoAuthorities),
     /// What the server is to be called is not a name.
     #[error("`{0}` cannot be the name of a server: {1}; give one with --server-name")]
     Name(String, InvalidDnsNameError),
@@ -70,67 +73,46 @@ pub enum SecurityError {
 /// # Errors
 /// What is missing or wrong.
 pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions(options.version))?;
-    let builder = if options.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Credulous(Arc::clone(&provider))))
-    } else {
-        builder.with_root_certificates(match &options.ca {
-            Some(path) => authorities(path)?,
-            None => system_authorities()?,
-        })
+    let roots = match &options.ca {
+        _ if options.insecure => None,
+        Some(path) => Some(Arc::new(authorities(path)?)),
+        None => Some(Arc::new(system_authorities()?)),
     };
-    let mut config = match &options.credential {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            let shown = SingleCertAndKey::from(credential(cert, key)?);
-            builder.with_client_cert_resolver(Arc::new(shown))
-        }
-    };
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = options.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+    let shown = options.credential.as_ref().map(|(cert, key)| credential(cert, key));
     let mut warnings = Vec::new();
     if options.insecure {
-        let warning = "--insecure: ANYONE may be at the other side: the certificate is not checked";
-        warnings.push(warning.to_owned());
+        warnings.push(INSECURE.to_owned());
     }
-    if let Some(key_log) = KeyLogFile::from_environment()? {
-        warnings.push(key_log.warning());
-        config.key_log = key_log;
-    }
-    let name = server_name(options.server_name.as_ref().unwrap_or(&at.host))?;
+    let key_log = KeyLogFile::from_environment()?;
+    warnings.extend(key_log.as_ref().map(|key_log| key_log.warning()));
+    let client = Client {
+        roots,
+        credential: shown.transpose()?.map(|shown| shown.certified),
+        versions: Version::only(options.version),
+        alpn: options.alpn.clone(),
+        key_log,
+        resumes: false,
+    };
+    let host = options.server_name.as_ref().unwrap_or(&at.host);
+    let name = server_name(host).map_err(|reason| SecurityError::Name(host.to_owned(), reason))?;
     let show_certificate = options.show_certificate;
-    Ok(Security { config: Arc::new(config), name, show_certificate, warnings })
+    Ok(Security { config: client.config()?, name, show_certificate, warnings })
 }
 
-const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
-const ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
-
-fn versions(only: Option<Version>) -> &'static [&'static SupportedProtocolVersion] {
-    match only {
-        None => rustls::ALL_VERSIONS,
-        Some(Version::Tls12) => ONLY_TLS12,
-        Some(Version::Tls13) => ONLY_TLS13,
-    }
-}
-
-/// A host as certificates name it: without the zone of a link-local address.
-fn server_name(host: &str) -> Result<ServerName<'static>, SecurityError> {
-    let bare = host.split_once('%').map_or(host, |(address, _)| address);
-    ServerName::try_from(bare.to_owned())
-        .map_err(|reason| SecurityError::Name(host.to_owned(), reason))
-}
-
-fn system_authorities() -> Result<RootCertStore, SecurityError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let reason = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(SecurityError::NoAuthorities(reason));
-    }
-    Ok(roots)
+/// Reads the files that `options` names, for a daemon that connects onward.
+///
+/// # Errors
+/// What is missing or wrong.
+pub fn upstream(options: &Options) -> Result<UpstreamTls, SecurityError> {
+    let ca = options.ca.as_ref().map(|path| {
+        let roots = authorities(path)?;
+        Ok::<_, SecurityError>((Origin::File(path.clone()), Arc::new(roots)))
+    });
+    let shown = options.credential.as_ref().map(|(cert, key)| credential(cert, key));
+    Ok(UpstreamTls {
+        ca: ca.transpose()?,
+        credential: shown.transpose()?,
+        server_name: options.server_name.clone(),
+        insecure: options.insecure,
+    })
 }

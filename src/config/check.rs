@@ -14,7 +14,7 @@ use super::address::Address;
 use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Resolver, Service, Timeouts};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
-use super::services;
+use super::services::{self, Around};
 use super::table::Table;
 use super::tls::{self, MIN_TLS_BUFFER, Tls};
 use super::{units, values};
@@ -42,8 +42,8 @@ pub(super) fn plan(
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
-        let place = Place { folder, secrets: &secrets, buffer: limits.buffer };
-        listeners.extend(listener(table, &place, &mut seen, faults));
+        let around = Around { folder, secrets: &secrets, buffer: limits.buffer };
+        listeners.extend(listener(table, &around, &mut seen, faults));
     }
     document.finish(faults);
     faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
@@ -70,13 +70,6 @@ fn resolver(document: &mut Table<'_>, faults: &mut Faults) -> Resolver {
     resolver
 }
 
-/// What a listener is read with, but does not change.
-struct Place<'a> {
-    folder: &'a Path,
-    secrets: &'a Secrets,
-    buffer: usize,
-}
-
 /// Names and addresses of the listeners so far.
 #[derive(Default)]
 struct Seen {
@@ -86,7 +79,7 @@ struct Seen {
 
 fn listener(
     mut table: Table<'_>,
-    around: &Place<'_>,
+    around: &Around<'_>,
     seen: &mut Seen,
     faults: &mut Faults,
 ) -> Option<Listener> {
@@ -96,7 +89,7 @@ fn listener(
     let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
     let tls = tls(&mut table, address.as_ref(), around, faults);
     let (timeouts, connect) = timeouts(&mut table, place, faults);
-    let service = services::read(&mut table, connect, around.secrets, faults);
+    let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
@@ -187,7 +180,7 @@ fn gate(
     let admitted: Vec<Secret> = if all_secrets {
         secrets.fetched.iter().map(|fetched| fetched.secret.clone()).collect()
     } else {
-        pick(chosen.as_ref()?.get_ref(), secrets, faults)
+        secrets.pick(chosen.as_ref()?.get_ref(), faults)
     };
     let none_is_named = chosen.as_ref().is_some_and(|chosen| chosen.get_ref().is_empty());
     if none_is_named || !secrets.any {
@@ -206,7 +199,7 @@ fn gate(
 fn tls(
     table: &mut Table<'_>,
     address: Option<&Spanned<Address>>,
-    around: &Place<'_>,
+    around: &Around<'_>,
     faults: &mut Faults,
 ) -> Option<Tls> {
     let tls = tls::read(table, &tls::Place { address, folder: around.folder }, faults)?;
@@ -217,27 +210,6 @@ fn tls(
         faults.add(tls.span(), Fault::new(message, "limits.buffer is too small", help));
     }
     Some(tls.into_inner())
-}
-
-/// The secrets of these names.
-pub(super) fn pick(
-    names: &[Spanned<String>],
-    secrets: &Secrets,
-    faults: &mut Faults,
-) -> Vec<Secret> {
-    for name in names.iter().filter(|name| !secrets.names.contains(name.get_ref())) {
-        let help = match secrets.names.as_slice() {
-            [] => "there is no [[secret]] with a name".to_owned(),
-            known => format!("the secrets are {}", known.join(", ")),
-        };
-        let message = format!("unknown secret `{}`", name.get_ref());
-        faults.add(name.span(), Fault::new(message, "unknown", help));
-    }
-    let of_name = |name: &Spanned<String>| {
-        let found = secrets.fetched.iter().find(|it| it.secret.name() == name.get_ref());
-        found.map(|found| found.secret.clone())
-    };
-    names.iter().filter_map(of_name).collect()
 }
 
 /// The demonstration secret guards nothing, so it may stand only where nobody else gets.

@@ -27,8 +27,9 @@ pub use self::plan::{
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
 pub use self::tls::{
-    ClientAuth, Clients, Credential, DEMONSTRATION_CA, Origin, PemError, RevocationList, TicketKey,
-    Tls, Version, authorities, credential,
+    ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin, PemError,
+    RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,
+    system_authorities,
 };
 
 use self::report::{Fault, Faults};

@@ -10,18 +10,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
-use crate::proto::http_connect::Authority;
+use crate::proto::http_connect::{Authority, Rule};
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::{Credential, Tls};
+use super::tls::{Credential, Tls, UpstreamTls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
 
 /// The largest buffer that may be asked for, in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
+
+/// Connections open at once through an entry without a file. Each takes two descriptors.
+const ENTRY_CONNECTIONS: usize = 5_000;
 
 /// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
@@ -55,7 +58,7 @@ impl Plan {
             unix_mode: DEFAULT_UNIX_MODE,
         };
         Self {
-            limits: Limits::default(),
+            limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],
@@ -139,14 +142,21 @@ pub struct Listener {
 pub enum Service {
     /// A service of this program.
     Own(Kind),
+    /// Whoever the peer asks for with HTTP CONNECT, within what is allowed.
+    Connect {
+        /// What may be asked for; nothing else is.
+        targets: Vec<Rule>,
+        /// How long the request and the call to its target may take.
+        connect: Option<Duration>,
+    },
     /// Somebody else: its bytes are carried onward.
     Forward {
-        /// Where to: tcp or unix, tried in this order; at least one.
+        /// Where to: tcp, tls or unix, tried in this order; at least one.
         to: Vec<Address>,
         /// How long each is tried.
         connect: Option<Duration>,
         /// What it is told first.
-        upstream: Upstream,
+        upstream: Box<Upstream>,
     },
 }
 
@@ -157,6 +167,8 @@ pub struct Upstream {
     pub gate: Option<(Secret, Digest)>,
     /// What the exit is asked to connect to, where it is not told by its own configuration.
     pub target: Option<Authority>,
+    /// How TLS is spoken with targets that are `tls://`.
+    pub tls: UpstreamTls,
 }
 
 impl PartialEq for Upstream {
@@ -166,7 +178,7 @@ impl PartialEq for Upstream {
             (None, None) => true,
             _ => false,
         };
-        gates_are_equal && self.target == other.target
+        gates_are_equal && (&self.target, &self.tls) == (&other.target, &other.tls)
     }
 }
 
@@ -219,8 +231,12 @@ pub fn service_name(service: &Service) -> &'static str {
     match service {
         Service::Own(kind) => kind_name(kind),
         Service::Forward { .. } => FORWARD,
+        Service::Connect { .. } => CONNECT,
     }
 }
+
+/// The name of the service that carries bytes to where the peer asks.
+pub(super) const CONNECT: &str = "connect";
 
 /// The name of the service that carries bytes onward.
 pub(super) const FORWARD: &str = "forward";

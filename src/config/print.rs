@@ -70,6 +70,10 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
             writeln!(out, "text = {}", quoted(String::from_utf8_lossy(text)))?;
         }
         Service::Own(_) => {}
+        Service::Connect { targets, .. } => {
+            let targets: Vec<_> = targets.iter().map(|rule| quoted(rule.to_string())).collect();
+            writeln!(out, "targets = [{}]", targets.join(", "))?;
+        }
         Service::Forward { to, .. } => {
             let to: Vec<_> = to.iter().map(|address| quoted(address.to_string())).collect();
             writeln!(out, "to = [{}]", to.join(", "))?;
@@ -94,6 +98,9 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     write_timeouts(out, &listener.timeouts)?;
     match &listener.service {
         Service::Own(_) => Ok(()),
+        Service::Connect { connect, .. } => {
+            writeln!(out, "connect = {}", show_timeout(*connect))
+        }
         Service::Forward { connect, upstream, .. } => {
             writeln!(out, "connect = {}", show_timeout(*connect))?;
             write_upstream(out, upstream)
@@ -113,7 +120,8 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     match &upstream.target {
         None => Ok(()),
         Some(target) => writeln!(out, "target = {}", quoted(target.to_string())),
-    }
+    }?;
+    tls::write_upstream(out, &upstream.tls)
 }
 
 fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
@@ -144,6 +152,7 @@ mod tests {
     use proptest::prelude::*;
     use zeroize::Zeroizing;
 
+    use crate::config::UpstreamTls;
     use crate::config::plan::{DEFAULT_UNIX_MODE, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
@@ -218,10 +227,17 @@ mod tests {
         let upstream = (gate, target).prop_map(move |(digest, target)| Upstream {
             gate: digest.map(|digest| (secret.clone(), digest)),
             target: target.map(|target| target.parse().expect("host:port")),
+            tls: UpstreamTls::default(),
         });
-        let forward = (to, prop::option::of(duration()), upstream)
-            .prop_map(|(to, connect, upstream)| Service::Forward { to, connect, upstream });
-        prop_oneof![3 => own.prop_map(Service::Own), 1 => forward]
+        let forward =
+            (to, prop::option::of(duration()), upstream).prop_map(|(to, connect, upstream)| {
+                Service::Forward { to, connect, upstream: Box::new(upstream) }
+            });
+        let rule = prop_oneof!["[a-z]{1,8}:[1-9][0-9]{0,3}", r"\*\.[a-z]{1,8}:\*"];
+        let rule = rule.prop_map(|rule| rule.parse().expect("a rule"));
+        let connect = (prop::collection::vec(rule, 0..4), prop::option::of(duration()))
+            .prop_map(|(targets, connect)| Service::Connect { targets, connect });
+        prop_oneof![3 => own.prop_map(Service::Own), 1 => forward, 1 => connect]
     }
 
     /// A listener without its place in the plan, which gives it its name and address.

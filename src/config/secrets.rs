@@ -33,6 +33,25 @@ pub(super) struct Secrets {
     pub(super) fetched: Vec<SourcedSecret>,
 }
 
+impl Secrets {
+    /// The secrets of these names.
+    pub(super) fn pick(&self, names: &[Spanned<String>], faults: &mut Faults) -> Vec<Secret> {
+        for name in names.iter().filter(|name| !self.names.contains(name.get_ref())) {
+            let help = match self.names.as_slice() {
+                [] => "there is no [[secret]] with a name".to_owned(),
+                known => format!("the secrets are {}", known.join(", ")),
+            };
+            let message = format!("unknown secret `{}`", name.get_ref());
+            faults.add(name.span(), Fault::new(message, "unknown", help));
+        }
+        let of_name = |name: &Spanned<String>| {
+            let found = self.fetched.iter().find(|it| it.secret.name() == name.get_ref());
+            found.map(|found| found.secret.clone())
+        };
+        names.iter().filter_map(of_name).collect()
+    }
+}
+
 /// The keys that say where the bytes of a secret are.
 const SOURCES: [&str; 3] = ["value", "file", "env"];
 

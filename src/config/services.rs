@@ -1,6 +1,7 @@
 //! What a listener offers, with the keys that belong to one service alone.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -8,24 +9,33 @@ use toml::de::DeValue;
 
 use crate::proto::service::Kind;
 
-use super::check;
-use super::plan::{FORWARD, Service, Upstream, service_name};
+use super::address::Address;
+use super::plan::{CONNECT, FORWARD, Service, Upstream, service_name};
 use super::report::{Fault, Faults};
 use super::secrets::Secrets;
 use super::table::Table;
+use super::tls::{self, UPSTREAM_KEYS};
 use super::values;
+
+/// What a listener is read with, but does not change.
+pub(super) struct Around<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) secrets: &'a Secrets,
+    pub(super) buffer: usize,
+}
 
 /// How long a target of `forward` is tried where nothing is said.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Keys that one service alone has a use for.
-const OWNED: [(&str, &str); 3] = [("text", "reply"), ("to", FORWARD), ("upstream", FORWARD)];
+const OWNED: [(&str, &str); 4] =
+    [("text", "reply"), ("to", FORWARD), ("upstream", FORWARD), ("targets", CONNECT)];
 
 /// Reads the service and the keys that belong to it. `connect` is the timeout of that name.
 pub(super) fn read(
     table: &mut Table<'_>,
     connect: Option<Spanned<Option<Duration>>>,
-    secrets: &Secrets,
+    around: &Around<'_>,
     faults: &mut Faults,
 ) -> Option<Service> {
     let service = table.require("service", values::service, faults);
@@ -38,6 +48,7 @@ pub(super) fn read(
         }
     }
     if name != Some(FORWARD)
+        && name != Some(CONNECT)
         && let Some(connect) = &connect
     {
         misplace("connect", connect.span(), FORWARD, name, faults);
@@ -51,9 +62,16 @@ pub(super) fn read(
         }
         Service::Forward { .. } => {
             let to = needed(table, "to", values::targets, (span, "\"tcp://host:port\""), faults);
-            let upstream = upstream(table, secrets, faults);
+            let has_tls = to.iter().flatten().any(|to| matches!(to, Address::Tls(_)));
+            let upstream = upstream(table, has_tls, around, faults);
             let connect = connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner);
-            Some(Service::Forward { to: to?, connect, upstream })
+            Some(Service::Forward { to: to?, connect, upstream: Box::new(upstream) })
+        }
+        Service::Connect { .. } => {
+            let example = "[\"host:port\"]";
+            let targets = needed(table, "targets", values::rules, (span, example), faults)?;
+            let connect = connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner);
+            Some(Service::Connect { targets, connect })
         }
         own @ Service::Own(_) => Some(own),
     }
@@ -85,7 +103,12 @@ fn needed<T>(
 }
 
 /// What an entry says to the exit that it forwards to.
-fn upstream(table: &mut Table<'_>, secrets: &Secrets, faults: &mut Faults) -> Upstream {
+fn upstream(
+    table: &mut Table<'_>,
+    has_tls: bool,
+    around: &Around<'_>,
+    faults: &mut Faults,
+) -> Upstream {
     let Some(mut table) = table.table("upstream", "[listener.upstream]", faults) else {
         return Upstream::default();
     };
@@ -93,12 +116,19 @@ fn upstream(table: &mut Table<'_>, secrets: &Secrets, faults: &mut Faults) -> Up
     let auth = table.take("auth", values::auth, faults);
     let secret = table.take("secret", values::name, faults);
     let target = table.take("target", values::authority, faults);
+    if !has_tls && let Some(key) = UPSTREAM_KEYS.into_iter().find(|key| table.has(key)) {
+        let message = format!("`{key}` is for TLS, and no target is tls://");
+        let help = "write the target as tls://host:port, or remove the keys of TLS";
+        faults.add(span.clone(), Fault::new(message, "here", help));
+    }
+    let place = tls::Place { address: None, folder: around.folder };
+    let tls = tls::read_upstream(&mut table, &place, faults);
     table.finish(faults);
     let digest = auth.as_ref().and_then(|auth| *auth.get_ref());
     let gate = match (digest, secret) {
         (Some(digest), Some(secret)) => {
             let name = [Spanned::new(secret.span(), secret.into_inner())];
-            check::pick(&name, secrets, faults).pop().map(|secret| (secret, digest))
+            around.secrets.pick(&name, faults).pop().map(|secret| (secret, digest))
         }
         (Some(_), None) => {
             let help = "add a line `secret = ...` with the name of a [[secret]]";
@@ -113,5 +143,5 @@ fn upstream(table: &mut Table<'_>, secrets: &Secrets, faults: &mut Faults) -> Up
         }
         (None, None) => None,
     };
-    Upstream { gate, target: target.map(Spanned::into_inner) }
+    Upstream { gate, target: target.map(Spanned::into_inner), tls }
 }

@@ -12,12 +12,12 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
-use crate::proto::http_connect::{Authority, AuthorityError};
+use crate::proto::http_connect::{Authority, AuthorityError, Rule, RuleError};
 use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, Upstream, service_name};
+use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, service_name};
 use super::report::Fault;
 use super::units;
 
@@ -29,7 +29,7 @@ const MAX_REPLY: usize = MIN_BUFFER;
 
 /// Every service there is; `reply` without its text and `forward` without its targets, which are
 /// keys of their own.
-fn services() -> [Service; 10] {
+fn services() -> [Service; 11] {
     [
         Service::Own(Kind::Upper),
         Service::Own(Kind::Once),
@@ -40,7 +40,8 @@ fn services() -> [Service; 10] {
         Service::Own(Kind::Daytime),
         Service::Own(Kind::Chargen),
         Service::Own(Kind::Reply([].into())),
-        Service::Forward { to: Vec::new(), connect: None, upstream: Upstream::default() },
+        Service::Connect { targets: Vec::new(), connect: None },
+        Service::Forward { to: Vec::new(), connect: None, upstream: Box::default() },
     ]
 }
 
@@ -131,6 +132,18 @@ pub(super) fn targets(value: DeValue<'_>) -> Result<Vec<Address>, Fault> {
     }
 }
 
+/// What may be asked for with CONNECT.
+pub(super) fn rules(value: DeValue<'_>) -> Result<Vec<Rule>, Fault> {
+    const RIGHT: &str = "write a list such as [\"db.internal:5432\", \"*.example.org:443\"]";
+    let DeValue::Array(array) = value else { return Err(wrong_type(&value, "a list", RIGHT)) };
+    let rule = |element: Spanned<DeValue<'_>>| {
+        let text = text(element.into_inner())?;
+        text.parse()
+            .map_err(|error: RuleError| Fault::new(error.to_string(), "not a target", RIGHT))
+    };
+    array.into_iter().map(rule).collect()
+}
+
 /// A host and a port that an exit is asked for.
 pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
     let text = text(value)?;
@@ -163,10 +176,10 @@ pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault>
 }
 
 fn target(text: Result<String, Fault>) -> Result<Address, Fault> {
-    const RIGHT: &str = "targets are tcp://host:port or unix:///path";
+    const RIGHT: &str = "targets are tcp://host:port, tls://host:port or unix:///path";
     let text = text?;
     match text.parse() {
-        Ok(address @ (Address::Tcp(_) | Address::Unix(_))) => Ok(address),
+        Ok(address @ (Address::Tcp(_) | Address::Tls(_) | Address::Unix(_))) => Ok(address),
         Ok(_) => Err(Fault::new(format!("`{text}` cannot be forwarded to"), "not a target", RIGHT)),
         Err(error) => Err(Fault::new(error.to_string(), "not an address", RIGHT)),
     }

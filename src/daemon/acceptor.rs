@@ -59,7 +59,7 @@ impl Acceptor {
         if self.paused_until.is_some_and(|until| context.now < until) {
             return Next::Wait;
         }
-        self.paused_until = None;
+        let was_paused = self.paused_until.take().is_some();
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.ready {
                 return Next::Wait;
@@ -73,7 +73,9 @@ impl Acceptor {
                 }
                 Accept::Exhausted(error) => {
                     context.host.admissions.counts.accept_pauses += 1;
-                    self.refuse(&"", &format!("accepting pauses: {error}"), context);
+                    if !was_paused {
+                        self.refuse(&"", &format!("accepting pauses: {error}"), context);
+                    }
                     self.paused_until = Some(context.now + PAUSE);
                     return Next::Wait;
                 }

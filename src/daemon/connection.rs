@@ -1,6 +1,6 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,10 +10,12 @@ use rustls::ServerConfig;
 use super::DaemonSource;
 use super::host::{Host, Phase};
 use super::remote::Remote;
+use crate::net::exit::{Allowed, Exit};
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
+use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{Challenge, Keyring};
@@ -42,11 +44,14 @@ pub enum Service {
     Own(Kind),
     /// Whoever listens at one of these, told these lines first.
     Forward(Targets, Vec<Line>),
+    /// Whoever the peer asks for, within what is allowed.
+    Connect(Rc<Allowed>),
 }
 
 impl Service {
-    fn local_end(&self) -> Local {
+    fn local_end(&self, now: Instant) -> Local {
         match self {
+            Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
             Self::Own(kind) => Local::Service(kind.stream()),
             Self::Forward(_, lines) => {
                 Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
@@ -59,6 +64,7 @@ impl Service {
 enum Local {
     Service(Box<dyn End>),
     Forward(Box<Introduced<Forward>>),
+    Exit(Box<Exit>),
 }
 
 /// One accepted connection.
@@ -83,7 +89,7 @@ impl Connection {
         };
         let session = Session::new(
             Remote::new(stream, offer.tls.as_ref()),
-            offer.service.local_end(),
+            offer.service.local_end(now),
             admission,
             Rc::clone(&offer.timeouts),
             now,
@@ -106,6 +112,7 @@ impl Connection {
     pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match (side, self.session.local()) {
             (Side::Local, Local::Forward(forward)) => forward.end().handle_readiness(readiness),
+            (Side::Local, Local::Exit(exit)) => exit.handle_readiness(readiness),
             _ => self.session.remote().handle_readiness(readiness),
         }
     }
@@ -133,7 +140,8 @@ impl Connection {
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
         let call = match self.session.local_ref() {
-            Local::Forward(forward) => forward.end_ref().deadline(),
+            Local::Forward(forward) => forward.deadline().or(forward.end_ref().deadline()),
+            Local::Exit(exit) => exit.deadline(),
             Local::Service(_) => None,
         };
         [self.session.deadline(), call].into_iter().flatten().min()
@@ -152,18 +160,28 @@ impl Connection {
             return false;
         }
         match (self.session.local(), &self.offer.service) {
-            (Local::Forward(forward), Service::Forward(targets, _)) => {
-                let forward = forward.end();
+            (Local::Forward(introduced), Service::Forward(targets, _)) => {
+                let forward = introduced.end();
                 let was_dialing = forward.is_dialing();
                 forward.advance(targets, context);
-                was_dialing && !forward.is_dialing()
+                let has_settled = was_dialing && !forward.is_dialing();
+                if has_settled {
+                    introduced.begin(targets.deadline(context.now));
+                }
+                has_settled
             }
+            (Local::Exit(exit), _) => exit.advance(context),
             _ => false,
         }
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        self.pass_reset_on(reason);
+        if matches!(
+            reason,
+            CloseReason::Failed(..) | CloseReason::Deadline(_) | CloseReason::Stopped
+        ) {
+            self.cut_off();
+        }
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
@@ -174,17 +192,19 @@ impl Connection {
         }
     }
 
-    /// A relay is no place for a stream to end: what was cut off at one side is cut off at the
-    /// other.
-    fn pass_reset_on(&mut self, reason: CloseReason) {
-        let CloseReason::Failed(side, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) = reason
-        else {
-            return;
+    /// A relay is no place for a stream to end: what was cut off is reset at both sides, so that
+    /// nobody takes a part for the whole.
+    fn cut_off(&mut self) {
+        let may_have_carried = match self.session.local() {
+            Local::Service(_) => false,
+            Local::Forward(forward) => {
+                forward.end().reset();
+                forward.end().is_joined() && !forward.is_introducing()
+            }
+            Local::Exit(exit) => exit.reset(),
         };
-        let Local::Forward(forward) = self.session.local() else { return };
-        match side {
-            Side::Remote => forward.end().reset(),
-            Side::Local => self.session.remote().reset(),
+        if may_have_carried {
+            self.session.remote().reset();
         }
     }
 }
@@ -199,6 +219,15 @@ impl End for Local {
         match self {
             Self::Service(service) => service.exchange(to, from, turn),
             Self::Forward(forward) => forward.exchange(to, from, turn),
+            Self::Exit(exit) => exit.exchange(to, from, turn),
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        match self {
+            Self::Service(service) => service.dispose(pool),
+            Self::Forward(forward) => forward.dispose(pool),
+            Self::Exit(exit) => exit.dispose(pool),
         }
     }
 }

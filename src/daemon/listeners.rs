@@ -11,11 +11,13 @@ use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
 use super::datagrams::Datagrams;
-use super::tls;
+use super::tls::{self, UpstreamConfig};
+use crate::config::NoAuthorities;
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
-use crate::net::forward::{Destination, Targets};
+use crate::net::exit::Allowed;
+use crate::net::forward::{Destination, Secure, Targets};
 use crate::net::listener::Listener;
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
@@ -51,9 +53,23 @@ pub enum OpenError {
     Tls {
         /// The listener's name.
         name: String,
-        /// What rustls said.
-        error: rustls::Error,
+        /// What is missing or wrong.
+        error: TlsError,
     },
+}
+
+/// Why TLS cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// rustls does not want it so.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+    /// Nobody is there to be trusted.
+    #[error("{0} (ca)")]
+    NoAuthorities(#[from] NoAuthorities),
+    /// A target's host is no name that a certificate could have.
+    #[error("`{0}` cannot be the name of a server; write its name as server_name")]
+    Name(String),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -81,7 +97,7 @@ pub struct Opened {
 /// The hosts that a listener forwards to by name.
 pub fn target_hosts(listener: &plan::Listener) -> impl Iterator<Item = &str> {
     let targets = match &listener.service {
-        plan::Service::Own(_) => &[][..],
+        plan::Service::Own(_) | plan::Service::Connect { .. } => &[][..],
         plan::Service::Forward { to, .. } => to,
     };
     targets.iter().filter_map(Address::host_port).filter(|at| at.is_named()).map(|at| &*at.host)
@@ -136,42 +152,67 @@ fn offer(
     let gate = listener.gate.as_ref();
     let tls = listener.tls.as_ref().map(|tls| {
         tls::server_config(&listener.name, tls, key_log)
-            .map_err(|error| OpenError::Tls { name: listener.name.clone(), error })
+            .map_err(|error| OpenError::Tls { name: listener.name.clone(), error: error.into() })
     });
     Ok(Rc::new(Offer {
         name: listener.name.clone(),
-        service: service(listener, names)?,
+        service: service(listener, names, key_log)?,
         keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
         tls: tls.transpose()?,
         timeouts: Rc::new(listener.timeouts),
     }))
 }
 
-fn service(listener: &plan::Listener, names: &mut Names) -> Result<Service, OpenError> {
-    let (to, connect, upstream) = match &listener.service {
-        plan::Service::Own(kind) => return Ok(Service::Own(kind.clone())),
-        plan::Service::Forward { to, connect, upstream } => (to, connect, upstream),
-    };
+fn service(
+    listener: &plan::Listener,
+    names: &mut Names,
+    key_log: Option<&Arc<KeyLogFile>>,
+) -> Result<Service, OpenError> {
+    match &listener.service {
+        plan::Service::Own(kind) => Ok(Service::Own(kind.clone())),
+        plan::Service::Connect { targets, connect } => {
+            Ok(Service::Connect(Rc::new(Allowed { rules: targets.clone(), limit: *connect })))
+        }
+        plan::Service::Forward { to, connect, upstream } => {
+            let targets = targets(listener, to, (names, tls::upstream(listener, key_log)?))?;
+            let mut lines = Vec::new();
+            if let Some((secret, digest)) = &upstream.gate {
+                lines.push(Line::Answer(secret.clone(), *digest));
+            }
+            lines.extend(upstream.target.clone().map(Line::Ask));
+            Ok(Service::Forward(Targets::new(targets, *connect), lines))
+        }
+    }
+}
+
+/// Where `to` is: each with TLS where its address says so.
+fn targets(
+    listener: &plan::Listener,
+    to: &[Address],
+    (names, tls): (&mut Names, Option<UpstreamConfig>),
+) -> Result<Vec<(Destination, Option<Secure>)>, OpenError> {
     let mut targets = Vec::new();
     for address in to {
+        let secure = match (address, &tls) {
+            (Address::Tls(at), Some(tls)) => Some(tls.secure(listener, at)?),
+            _ => None,
+        };
         match address {
-            Address::Unix(path) => targets.push(Destination::Place(Target::Unix(path.clone()))),
+            Address::Unix(path) => {
+                targets.push((Destination::Place(Target::Unix(path.clone())), secure));
+            }
             Address::Tcp(at) | Address::Tls(at) | Address::Udp(at) if at.is_named() => {
                 require(listener, &at.host, names)?;
-                targets.push(Destination::Host(at.host.clone(), at.port));
+                targets.push((Destination::Host(at.host.clone(), at.port), secure));
             }
             Address::Tcp(at) | Address::Tls(at) | Address::Udp(at) => {
-                let places = resolve(listener, at)?.into_iter().map(Target::Tcp);
-                targets.extend(places.map(Destination::Place));
+                for place in resolve(listener, at)? {
+                    targets.push((Destination::Place(Target::Tcp(place)), secure.clone()));
+                }
             }
         }
     }
-    let mut lines = Vec::new();
-    if let Some((secret, digest)) = &upstream.gate {
-        lines.push(Line::Answer(secret.clone(), *digest));
-    }
-    lines.extend(upstream.target.clone().map(Line::Ask));
-    Ok(Service::Forward(Targets::new(targets, *connect), lines))
+    Ok(targets)
 }
 
 /// A target that nobody knows is most likely misspelt: better said at the start than to the first

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::throttle::Throttle;
 use crate::proto::event::{Event, Observer, Subject};
+use crate::proto::reason::{CloseReason, Side};
 
 /// How many bytes of log may wait for a reader.
 const QUEUE_LIMIT: usize = 256 * 1024;
@@ -27,13 +28,14 @@ const LAST_WORDS_MS: u8 = 250;
 /// Writes what happens as lines, one for each connection that ends.
 pub struct LogObserver {
     refusals: Throttle,
+    failures: Throttle,
 }
 
 impl LogObserver {
     /// An observer that writes through the `log` crate.
     #[must_use]
     pub fn new() -> Self {
-        Self { refusals: Throttle::default() }
+        Self { refusals: Throttle::default(), failures: Throttle::default() }
     }
 }
 
@@ -51,6 +53,11 @@ impl Observer for LogObserver {
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
         let Subject { key, name, peer } = subject;
         match event {
+            Event::Closed(end) if matches!(end.reason, CloseReason::Failed(Side::Local, _)) => {
+                if let Some(kept_back) = self.failures.pass(Instant::now()) {
+                    log::warn!("failed listener={name} peer={peer} {end}{kept_back}");
+                }
+            }
             Event::Closed(end) if end.was_admitted => {
                 log::info!("closed listener={name} peer={peer} {end}");
             }

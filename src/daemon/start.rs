@@ -13,7 +13,7 @@ use super::listeners::OpenError;
 use super::log::{LogObserver, LogQueue};
 use super::stop::Stop;
 use super::{DaemonSource, listeners};
-use crate::config::Plan;
+use crate::config::{Plan, Service};
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
 use crate::net::resolver::Names;
@@ -58,7 +58,7 @@ impl Daemon {
         for warning in plan.warnings(Timestamp::now()) {
             log::warn!("{warning}");
         }
-        raise_descriptor_limit(plan.limits.connections as u64);
+        raise_descriptor_limit(descriptors(plan));
         let host = Host {
             clock: SystemClock::new(),
             nonces: Nonces::new(),
@@ -125,18 +125,25 @@ fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>) -> io::Result<
     Ok(())
 }
 
+/// How many descriptors the plan's connections may need: a relayed one has a second socket.
+fn descriptors(plan: &Plan) -> u64 {
+    let relays = plan.listeners.iter().any(|it| !matches!(it.service, Service::Own(_)));
+    let each = if relays { 2 } else { 1 };
+    plan.limits.connections as u64 * each + DESCRIPTORS_BESIDE
+}
+
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than
 /// the plan's connections need.
-fn raise_descriptor_limit(connections: u64) {
+fn raise_descriptor_limit(needed: u64) {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         Ok(hard)
     });
     match raised {
-        Ok(limit) if limit < connections + DESCRIPTORS_BESIDE => log::warn!(
-            "limits.connections is {connections}, but this process may open only {limit} \
-             descriptors; accepting will pause at that point (raise it with `ulimit -Hn`, or \
-             LimitNOFILE= in a systemd unit)"
+        Ok(limit) if limit < needed => log::warn!(
+            "limits.connections may need {needed} descriptors, but this process may open only \
+             {limit}; accepting will pause at that point (raise it with `ulimit -Hn`, or \
+             LimitNOFILE= in a systemd unit, or lower the limit)"
         ),
         Ok(_) => {}
         Err(error) => log::warn!("the descriptor limit cannot be raised: {error}"),

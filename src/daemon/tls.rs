@@ -1,15 +1,19 @@
-//! From a listener's checked [`Tls`] to what rustls works by.
+//! From what a plan says of TLS to what rustls works by, on either side.
 
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
-use rustls::version::{TLS12, TLS13};
-use rustls::{Error, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, Error, ServerConfig};
 
-use crate::config::{ClientAuth, Clients, Tls, Version};
+use super::listeners::{OpenError, TlsError};
+use crate::config::{
+    Address, ClientAuth, Clients, HostPort, Tls, Version, plan, system_authorities,
+};
+use crate::net::forward::Secure;
 use crate::net::tls::chooser::Chooser;
+use crate::net::tls::client::{Client, server_name};
 use crate::net::tls::identity::Allowed;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::tls::ticket::Ticketer;
@@ -24,7 +28,7 @@ pub fn server_config(
     key_log: Option<&Arc<KeyLogFile>>,
 ) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions: Vec<_> = tls.versions.iter().copied().map(supported).collect();
+    let versions: Vec<_> = tls.versions.iter().copied().map(Version::supported).collect();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)?;
     let builder = match &tls.clients {
@@ -49,10 +53,56 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-fn supported(version: Version) -> &'static SupportedProtocolVersion {
-    match version {
-        Version::Tls12 => &TLS12,
-        Version::Tls13 => &TLS13,
+/// How a listener speaks TLS with its targets.
+pub struct UpstreamConfig {
+    config: Arc<ClientConfig>,
+    server_name: Option<String>,
+}
+
+/// What `listener` needs to speak TLS with its targets; `None` where none of them does.
+///
+/// # Errors
+/// There are no authorities to trust, or rustls does not want it so.
+pub fn upstream(
+    listener: &plan::Listener,
+    key_log: Option<&Arc<KeyLogFile>>,
+) -> Result<Option<UpstreamConfig>, OpenError> {
+    let plan::Service::Forward { to, upstream, .. } = &listener.service else { return Ok(None) };
+    if !to.iter().any(|to| matches!(to, Address::Tls(_))) {
+        return Ok(None);
+    }
+    let tls = &upstream.tls;
+    let prepare = || -> Result<UpstreamConfig, TlsError> {
+        let roots = match &tls.ca {
+            _ if tls.insecure => None,
+            Some((_, roots)) => Some(Arc::clone(roots)),
+            None => Some(Arc::new(system_authorities()?)),
+        };
+        let client = Client {
+            roots,
+            credential: tls.credential.as_ref().map(|it| Arc::clone(&it.certified)),
+            versions: Version::only(None),
+            alpn: Vec::new(),
+            key_log: key_log.cloned(),
+            resumes: true,
+        };
+        Ok(UpstreamConfig { config: client.config()?, server_name: tls.server_name.clone() })
+    };
+    prepare().map(Some).map_err(|error| OpenError::Tls { name: listener.name.clone(), error })
+}
+
+impl UpstreamConfig {
+    /// How it is spoken with the target at `at`.
+    ///
+    /// # Errors
+    /// The target has no name that a certificate could have.
+    pub fn secure(&self, listener: &plan::Listener, at: &HostPort) -> Result<Secure, OpenError> {
+        let host = self.server_name.as_ref().unwrap_or(&at.host);
+        let name = server_name(host).map_err(|_| OpenError::Tls {
+            name: listener.name.clone(),
+            error: TlsError::Name(host.clone()),
+        })?;
+        Ok(Secure { config: Arc::clone(&self.config), name })
     }
 }
 

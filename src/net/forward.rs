@@ -12,14 +12,19 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use super::dial::{Race, Standing, Target};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 use super::socket::Socket;
+use super::tls::socket::ClientSocket;
+use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::pipe::Pipe;
@@ -55,20 +60,45 @@ pub struct Targets {
     connect_limit: Option<Duration>,
 }
 
+/// How TLS is spoken with a target.
+#[derive(Clone, Debug)]
+pub struct Secure {
+    /// What rustls works by.
+    pub config: Arc<ClientConfig>,
+    /// Whom the target must prove to be.
+    pub name: ServerName<'static>,
+}
+
 /// A target and how it has done lately.
 #[derive(Debug)]
 struct Known {
     target: Destination,
+    secure: Option<Secure>,
     failures: Cell<u32>,
     rests_until: Cell<Option<Instant>>,
 }
 
 impl Targets {
-    /// Targets in the order in which they are tried, each for `connect_limit` at the most.
+    /// Targets in the order in which they are tried, each for `connect_limit` at the most, with
+    /// TLS where it is said how.
     #[must_use]
-    pub fn new(targets: Vec<Destination>, connect_limit: Option<Duration>) -> Self {
-        let fresh = |target| Known { target, failures: Cell::new(0), rests_until: Cell::new(None) };
+    pub fn new(
+        targets: Vec<(Destination, Option<Secure>)>,
+        connect_limit: Option<Duration>,
+    ) -> Self {
+        let fresh = |(target, secure)| Known {
+            target,
+            secure,
+            failures: Cell::new(0),
+            rests_until: Cell::new(None),
+        };
         Self { targets: targets.into_iter().map(fresh).collect(), connect_limit }
+    }
+
+    /// When what begins `now` must be over.
+    #[must_use]
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.connect_limit.and_then(|limit| now.checked_add(limit))
     }
 
     /// The order for one connection: those that do not rest, then those that do, soonest first.
@@ -104,12 +134,18 @@ impl Targets {
 }
 
 /// One connection onward; the default is one that has not called anybody yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Forward {
     state: State,
 }
 
-#[derive(Debug, Default)]
+/// What faces the target.
+enum Onward {
+    Plain(Socket),
+    Tls(Box<ClientSocket>),
+}
+
+#[derive(Default)]
 enum State {
     /// Nobody was admitted yet, so nobody was called.
     #[default]
@@ -117,7 +153,7 @@ enum State {
     /// Calling a target.
     Calling(Call),
     /// Connected.
-    Joined(Socket),
+    Joined(Onward),
     /// No target answered.
     Failed(io::Error),
 }
@@ -127,6 +163,21 @@ impl Forward {
     #[must_use]
     pub fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
+    }
+
+    /// Whether a target has answered.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
+    /// Why no target answered, where none did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&io::Error> {
+        match &self.state {
+            State::Failed(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// When to call [`advance`](Self::advance) even if nothing becomes ready.
@@ -142,15 +193,18 @@ impl Forward {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.state {
             State::Calling(call) => call.handle_readiness(readiness),
-            State::Joined(socket) => socket.handle_readiness(readiness),
+            State::Joined(Onward::Plain(socket)) => socket.handle_readiness(readiness),
+            State::Joined(Onward::Tls(socket)) => socket.handle_readiness(readiness),
             State::Idle | State::Failed(_) => {}
         }
     }
 
-    /// Makes the end of the connection a reset, because the other side's was one.
+    /// Makes the end of the connection a reset, because its stream was cut off.
     pub fn reset(&self) {
-        if let State::Joined(socket) = &self.state {
-            socket.reset();
+        match &self.state {
+            State::Joined(Onward::Plain(socket)) => socket.reset(),
+            State::Joined(Onward::Tls(socket)) => socket.reset(),
+            State::Idle | State::Calling(_) | State::Failed(_) => {}
         }
     }
 
@@ -179,8 +233,22 @@ impl End for Forward {
     ) -> io::Result<Progress> {
         match &mut self.state {
             State::Idle | State::Calling(_) => Ok(Progress::Moved(0)),
-            State::Joined(socket) => socket.exchange(to, from, turn),
+            State::Joined(Onward::Plain(socket)) => socket.exchange(to, from, turn),
+            State::Joined(Onward::Tls(socket)) => match socket.exchange(to, from, turn)? {
+                Progress::Broken => {
+                    let cause = socket.standing().cause.unwrap_or("it broke the rules");
+                    let why = format!("TLS with the target failed: {cause}");
+                    Err(io::Error::new(io::ErrorKind::InvalidData, why))
+                }
+                progress => Ok(progress),
+            },
             State::Failed(reason) => Err(io::Error::new(reason.kind(), reason.to_string())),
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        if let State::Joined(Onward::Tls(socket)) = &mut self.state {
+            socket.dispose(pool);
         }
     }
 }
@@ -199,7 +267,7 @@ impl Call {
     /// A call to the first of `order`.
     fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
         let index = order.pop_front()?;
-        let until = targets.connect_limit.map(|limit| now + limit);
+        let until = targets.deadline(now);
         Some(Self { index, others: order, until, race: None })
     }
 
@@ -220,10 +288,11 @@ impl Call {
         S::Host: AsMut<Names>,
     {
         loop {
-            let error = match self.step(&targets.targets[self.index].target, context) {
-                Ok(Some(socket)) => {
+            let Known { target, secure, .. } = &targets.targets[self.index];
+            let error = match self.step(target, secure.as_ref(), context) {
+                Ok(Some(onward)) => {
                     targets.succeeded(self.index);
-                    return State::Joined(socket);
+                    return State::Joined(onward);
                 }
                 Ok(None) => return State::Calling(self),
                 Err(error) => error,
@@ -240,8 +309,9 @@ impl Call {
     fn step<S: Source>(
         &mut self,
         target: &Destination,
+        secure: Option<&Secure>,
         context: &mut Context<'_, S>,
-    ) -> io::Result<Option<Socket>>
+    ) -> io::Result<Option<Onward>>
     where
         S::Host: AsMut<Names>,
     {
@@ -252,7 +322,7 @@ impl Call {
             Some(Standing::Won(stream, readiness)) => {
                 let mut socket = Socket::new(stream, Side::Local);
                 socket.handle_readiness(readiness);
-                Ok(Some(socket))
+                onward(socket, secure).map(Some)
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {
@@ -265,6 +335,14 @@ impl Call {
         }
         outcome
     }
+}
+
+/// The end over a connection, with TLS where it is said how.
+fn onward(socket: Socket, secure: Option<&Secure>) -> io::Result<Onward> {
+    let Some(Secure { config, name }) = secure else { return Ok(Onward::Plain(socket)) };
+    ClientSocket::over(socket, Arc::clone(config), name.clone())
+        .map(|socket| Onward::Tls(Box::new(socket)))
+        .map_err(io::Error::other)
 }
 
 /// The places in which a target is now; `None` while that is asked for.

@@ -3,10 +3,11 @@
 //!
 //! The kernel reports a *change*, once. So an event sets a bit, and the bit stays set until the
 //! kernel has said that there is no more: by `WouldBlock`, or by a short read or write, which on a
-//! stream means the same (epoll(7)) and saves the second system call. There are two exceptions. The
-//! end of the stream may lie right behind a short read, and so may more bytes where the read was cut
-//! short by urgent data (tcp(7)), and no further event will tell; where the event said so, reading
-//! goes on until the end or `WouldBlock` is reached.
+//! stream means the same (epoll(7)) and saves the second system call. There are three exceptions, in
+//! which more lies behind a short read and no further event will tell: the end of the stream; bytes
+//! behind urgent data, which cuts a TCP read short (tcp(7)); and bytes behind passed descriptors,
+//! which cut one short on a Unix socket (unix(7)). Where an event told of the first or the second,
+//! and always on a Unix socket, reading goes on until the end or `WouldBlock` is reached.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -135,9 +136,7 @@ impl Socket {
                 Transfer::End
             }
             Ok(count) => {
-                let tells_all = !self.readiness.contains(Readiness::READ_CLOSED)
-                    && !self.readiness.contains(Readiness::URGENT);
-                if count < space.len() && tells_all {
+                if count < space.len() && self.short_read_tells_all() {
                     self.readiness = self.readiness.without(Readiness::READABLE);
                 }
                 Transfer::Bytes(count)
@@ -151,6 +150,12 @@ impl Socket {
         };
         watch.detail(|| Event::Read(self.side, transfer));
         Ok(transfer)
+    }
+
+    fn short_read_tells_all(&self) -> bool {
+        matches!(self.stream, Stream::Tcp(_))
+            && !self.readiness.contains(Readiness::READ_CLOSED)
+            && !self.readiness.contains(Readiness::URGENT)
     }
 
     /// Asks for the error of a connection that failed when there was nothing more to read from it

@@ -7,6 +7,7 @@
 //! on it is the end that it wraps.
 
 use std::io;
+use std::time::Instant;
 
 use super::buffer::Pool;
 use super::end::{End, Progress, Standing, Turn};
@@ -27,6 +28,8 @@ pub enum Line {
 pub struct Introduced<E> {
     end: E,
     introduction: Option<Box<Introduction>>,
+    /// When the introduction must be over.
+    until: Option<Instant>,
 }
 
 struct Introduction {
@@ -52,7 +55,18 @@ impl<E: End> Introduced<E> {
                 pool: Pool::new(HEAD_LIMIT, 0),
             })
         });
-        Self { end, introduction }
+        Self { end, introduction, until: None }
+    }
+
+    /// The other side is there: the introduction must be over by `until`.
+    pub fn begin(&mut self, until: Option<Instant>) {
+        self.until = until;
+    }
+
+    /// When to run even if nothing becomes ready.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.introduction.as_ref().and(self.until)
     }
 
     /// Whether it is still introducing itself.
@@ -73,6 +87,10 @@ impl<E: End> Introduced<E> {
 
     fn introduce(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<Progress> {
         let Some(introduction) = &mut self.introduction else { return Ok(Progress::Moved(0)) };
+        if self.until.is_some_and(|until| until <= turn.now) {
+            let why = "the other end did not finish the introduction in time";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
         let mut moved = introduction.exchange(&mut self.end, turn)?;
         moved += introduction.speak()?;
         if introduction.lines.is_empty() && introduction.outgoing.is_empty() {
@@ -179,7 +197,7 @@ impl Introduction {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::Duration;
 
     use crate::proto::end::Clock;
     use crate::proto::event::{Event, Observer, Subject, Watch};
@@ -327,5 +345,16 @@ mod tests {
         let far = Far { sends: vec![b"hello".to_vec()], ..Far::default() };
         let mut introduced = Introduced::new(far, vec![]);
         assert_eq!(play(&mut introduced, b"").expect("carried"), b"hello");
+    }
+
+    #[test]
+    fn it_does_not_wait_for_ever() {
+        let mut introduced = Introduced::new(Far::default(), lines());
+        assert_eq!(introduced.deadline(), None, "nobody is there yet");
+        introduced.begin(Some(Instant::now() + Duration::from_secs(60)));
+        assert!(play(&mut introduced, b"").is_ok() && introduced.deadline().is_some());
+        introduced.begin(Some(Instant::now()));
+        let error = play(&mut introduced, b"").expect_err("too late");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::RootCertStore;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
 use crate::certificates::store::{self, StoreError};
 use crate::config::{HostPort, ResolveError, Version};
@@ -74,7 +74,7 @@ pub fn run(request: Request) -> Result<Report, InspectError> {
         roots: trust.roots.clone(),
         identity: identity.transpose()?,
         alpn: alpn.into_iter().map(String::into_bytes).collect(),
-        versions: version.map_or(vec![&version::TLS13, &version::TLS12], |it| vec![it.into()]),
+        versions: Version::only(version).to_vec(),
     };
     let prober = Prober::new(setup, server_name, timeout)?;
     let addresses = address.resolve()?;
@@ -112,13 +112,4 @@ fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, StoreError>
 
 fn can_resume(first: &Sighting) -> bool {
     first.agreed.is_some() && first.failure.is_none()
-}
-
-impl From<Version> for &'static SupportedProtocolVersion {
-    fn from(version: Version) -> Self {
-        match version {
-            Version::Tls12 => &version::TLS12,
-            Version::Tls13 => &version::TLS13,
-        }
-    }
 }

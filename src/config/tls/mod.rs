@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 use zeroize::Zeroizing;
 
 use crate::proto::identity::Rule;
@@ -18,10 +19,15 @@ use crate::proto::identity::Rule;
 mod pem;
 mod print;
 mod read;
+mod upstream;
 
-pub use pem::{DEMONSTRATION_CA, PemError, authorities, credential};
+pub use pem::{
+    DEMONSTRATION_CA, NoAuthorities, PemError, authorities, credential, system_authorities,
+};
 pub(super) use print::write;
 pub(super) use read::{Place, read};
+pub use upstream::UpstreamTls;
+pub(super) use upstream::{KEYS as UPSTREAM_KEYS, read_upstream, write_upstream};
 
 /// The smallest buffer that TLS can work with, in bytes: the largest record and what protects it.
 pub const MIN_TLS_BUFFER: usize = 20 * 1024;
@@ -61,6 +67,30 @@ impl Version {
         match self {
             Self::Tls12 => "1.2",
             Self::Tls13 => "1.3",
+        }
+    }
+}
+
+const ONLY_TLS12: &[&SupportedProtocolVersion] = &[&TLS12];
+const ONLY_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+impl Version {
+    /// As rustls knows it.
+    #[must_use]
+    pub fn supported(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::Tls12 => &TLS12,
+            Self::Tls13 => &TLS13,
+        }
+    }
+
+    /// This version alone, or every one that is spoken.
+    #[must_use]
+    pub fn only(version: Option<Self>) -> &'static [&'static SupportedProtocolVersion] {
+        match version {
+            None => rustls::ALL_VERSIONS,
+            Some(Self::Tls12) => ONLY_TLS12,
+            Some(Self::Tls13) => ONLY_TLS13,
         }
     }
 }

@@ -17,7 +17,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::Origin;
+use super::{Credential, Origin};
 use crate::config::report::Fault;
 
 /// The authority that signed the demonstration certificates. Everyone has its key.
@@ -57,15 +57,36 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, PemError> {
     read().map_err(PemError::from)
 }
 
+/// No authority is known.
+#[derive(Debug, thiserror::Error)]
+#[error("this system has no list of authorities to trust{0}; give a file of them")]
+pub struct NoAuthorities(String);
+
+/// The authorities that this system trusts. Reads files: for start-up only.
+///
+/// # Errors
+/// The system has none.
+pub fn system_authorities() -> Result<RootCertStore, NoAuthorities> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let reason = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(NoAuthorities(reason));
+    }
+    Ok(roots)
+}
+
 /// The certificate and key in these files, for a command line.
 ///
 /// # Errors
 /// A file cannot be read, or they do not belong together.
-pub fn credential(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PemError> {
-    let read = || {
-        let chain = chain(&text(&cert.to_string_lossy(), Path::new(""))?)?;
-        let key = private_key(&text(&key.to_string_lossy(), Path::new(""))?)?;
-        certify(chain, key).map(|(certified, _)| certified)
+pub fn credential(cert: &Path, key: &Path) -> Result<Credential, PemError> {
+    let read = || -> Result<_, Fault> {
+        let cert = text(&cert.to_string_lossy(), Path::new(""))?;
+        let key = text(&key.to_string_lossy(), Path::new(""))?;
+        let (certified, expires) = certify(chain(&cert)?, private_key(&key)?)?;
+        Ok(Credential { cert: cert.origin, key: key.origin, certified, expires })
     };
     read().map_err(PemError::from)
 }

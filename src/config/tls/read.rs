@@ -60,7 +60,11 @@ pub(in crate::config) fn read(
     Some(Spanned::new(span, Tls { credentials, clients, versions, alpn, ticket_key }))
 }
 
-fn credential(table: &mut Table<'_>, place: &Place<'_>, faults: &mut Faults) -> Option<Credential> {
+pub(super) fn credential(
+    table: &mut Table<'_>,
+    place: &Place<'_>,
+    faults: &mut Faults,
+) -> Option<Credential> {
     let cert = table.require("cert", values::text, faults);
     let key = table.require("key", values::text, faults);
     let chain = cert.and_then(|name| {
@@ -210,7 +214,7 @@ fn rules(value: DeValue<'_>) -> Result<Vec<Rule>, Fault> {
 }
 
 /// Takes a file's name and what `read` makes of the file; with the name's place.
-fn take_file<T>(
+pub(super) fn take_file<T>(
     table: &mut Table<'_>,
     key: &'static str,
     faults: &mut Faults,

@@ -5,6 +5,7 @@
 //! | [`socket`] | TLS over a stream socket as an end of a session |
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
+//! | [`client`] | what a client trusts, shows and speaks |
 //! | [`chooser`] | which certificate a server shows |
 //! | [`ticket`] | session tickets that any process with the same key file understands |
 //! | [`trust`] | a client that believes everything, for those who ask for it loudly |
@@ -12,6 +13,7 @@
 
 pub mod cause;
 pub mod chooser;
+pub mod client;
 pub mod identity;
 pub mod key_log;
 pub mod socket;

@@ -93,7 +93,7 @@ impl ServerSocket {
     #[must_use]
     pub fn accept(stream: Stream, config: Arc<ServerConfig>) -> Self {
         let connection = UnbufferedServerConnection::new(config).expect("a sound configuration");
-        Self::new(stream, connection)
+        Self::new(Socket::new(stream, Side::Remote), connection)
     }
 }
 
@@ -107,16 +107,28 @@ impl ClientSocket {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Self, Error> {
-        let mut socket = Self::new(stream, UnbufferedClientConnection::new(config, name)?);
+        Self::over(Socket::new(stream, Side::Remote), config, name)
+    }
+
+    /// The same over a socket of either side, and with what is known of its readiness.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn over(
+        socket: Socket,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, Error> {
+        let mut socket = Self::new(socket, UnbufferedClientConnection::new(config, name)?);
         socket.collect_flight();
         Ok(socket)
     }
 }
 
 impl<C: Connection> TlsSocket<C> {
-    fn new(stream: Stream, connection: C) -> Self {
+    fn new(socket: Socket, connection: C) -> Self {
         Self {
-            socket: Socket::new(stream, Side::Remote),
+            socket,
             connection,
             stage: Stage::Handshake,
             inbound: Inbound::Open,

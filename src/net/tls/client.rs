@@ -1,0 +1,69 @@
+//! What rustls works by on the client's side.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion};
+
+use super::key_log::KeyLogFile;
+use super::trust::Credulous;
+
+/// What a client trusts, shows and speaks.
+pub struct Client {
+    /// The authorities to trust; `None` believes every certificate.
+    pub roots: Option<Arc<RootCertStore>>,
+    /// What is shown to a server that asks.
+    pub credential: Option<Arc<CertifiedKey>>,
+    /// The versions to speak.
+    pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The application protocols to offer, the best first.
+    pub alpn: Vec<String>,
+    /// Where the secrets of connections go, for whoever looks with Wireshark.
+    pub key_log: Option<Arc<KeyLogFile>>,
+    /// Whether a session may be taken up again by a later connection.
+    pub resumes: bool,
+}
+
+impl Client {
+    /// The configuration for rustls.
+    ///
+    /// # Errors
+    /// Where the versions and the provider do not go together.
+    pub fn config(self) -> Result<Arc<ClientConfig>, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(self.versions)?;
+        let builder = match self.roots {
+            Some(roots) => builder.with_root_certificates(roots),
+            None => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+            }
+        };
+        let mut config = match self.credential {
+            None => builder.with_no_client_auth(),
+            Some(credential) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(credential)))
+            }
+        };
+        if !self.resumes {
+            config.resumption = Resumption::disabled();
+        }
+        config.alpn_protocols = self.alpn.into_iter().map(String::into_bytes).collect();
+        if let Some(key_log) = self.key_log {
+            config.key_log = key_log;
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+/// A host as certificates name it: without the zone of a link-local address.
+///
+/// # Errors
+/// It is no name.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    let bare = host.split_once('%').map_or(host, |(address, _)| address);
+    ServerName::try_from(bare.to_owned())
+}
