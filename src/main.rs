@@ -166,7 +166,7 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
 
 /// Prints what was found, and fails with what is wrong.
 fn inspect(inspect: Inspect) -> anyhow::Result<()> {
-    let report = inspect::run(inspect::Request {
+    let inspected = inspect::run(inspect::Request {
         address: inspect.address,
         server_name: inspect.server_name,
         ca: inspect.ca,
@@ -175,6 +175,10 @@ fn inspect(inspect: Inspect) -> anyhow::Result<()> {
         version: inspect.tls_version,
         timeout: inspect.timeout,
     })?;
+    let inspect::Inspected { report, warnings } = inspected;
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+    }
     if inspect.json {
         print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
     } else {

@@ -234,3 +234,27 @@ fn a_daemon_says_its_lines_and_nothing_on_standard_output() {
     let said = text(&first) + &text(&output.stderr);
     assert!(said.lines().any(|line| line.contains("stopped accepted=0 ")), "{said}");
 }
+
+#[test]
+fn an_inspection_leaves_the_secrets_of_its_handshakes_where_it_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let certs = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
+    let tls = format!("tls = {{ cert = '{certs}/server.pem', key = '{certs}/server-key.pem' }}\n");
+    let daemon = Daemon::start(&listener("secure", "echo", &tls));
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("keys.log");
+    let address = format!("localhost:{}", daemon.socket_address("secure").port());
+    let mut inspect = turnstile(&["inspect", &address, "--ca", &format!("{certs}/ca.pem")]);
+    let output = run(inspect.env("SSLKEYLOGFILE", &keys), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("SSLKEYLOGFILE IS SET"));
+    let written = std::fs::read_to_string(&keys).expect("written");
+    // Two connections: the second shows whether the session is resumed.
+    assert_eq!(
+        written.lines().filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0")).count(),
+        2
+    );
+    let mode = std::fs::metadata(&keys).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -18,6 +18,7 @@ use rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 use crate::certificates::store::{self, StoreError};
 use crate::config::{HostPort, ResolveError, Version};
+use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::net::tls_probe::{Identity, Prober, Setup, SetupError, Sighting};
 use faults::{Case, Trust};
 use report::Report;
@@ -55,26 +56,40 @@ pub enum InspectError {
     /// What is to be offered cannot be.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The file for secrets cannot be used.
+    #[error(transparent)]
+    KeyLog(#[from] KeyLogError),
     /// The event loop failed.
     #[error("the event loop failed: {0}")]
     Loop(#[from] io::Error),
+}
+
+/// What was seen, and what the user must know of how it was.
+pub struct Inspected {
+    /// What was seen.
+    pub report: Report,
+    /// What the user must know.
+    pub warnings: Vec<String>,
 }
 
 /// Shakes hands with the server, a second time to see whether the session is resumed, and reports.
 ///
 /// # Errors
 /// The question cannot be asked. What the network or the server did wrong is in the report.
-pub fn run(request: Request) -> Result<Report, InspectError> {
+pub fn run(request: Request) -> Result<Inspected, InspectError> {
     let Request { address, server_name, ca, identity, alpn, version, timeout } = request;
     let name = server_name.unwrap_or_else(|| address.host.clone());
     let server_name = parse_server_name(&name)?;
     let trust = trust(ca)?;
     let identity = identity.map(|(certificate, key)| read_identity(&certificate, &key));
+    let key_log = KeyLogFile::from_environment()?;
+    let warnings = key_log.iter().map(|key_log| key_log.warning()).collect();
     let setup = Setup {
         roots: trust.roots.clone(),
         identity: identity.transpose()?,
         alpn: alpn.into_iter().map(String::into_bytes).collect(),
         versions: Version::only(version).to_vec(),
+        key_log,
     };
     let prober = Prober::new(setup, server_name, timeout)?;
     let addresses = address.resolve()?;
@@ -85,7 +100,7 @@ pub fn run(request: Request) -> Result<Report, InspectError> {
     };
     let now = Timestamp::now();
     let case = Case { sighting: &first, name: &name, trust: &trust, timeout, now };
-    Ok(Report::new(&address, &case, second.as_ref()))
+    Ok(Inspected { report: Report::new(&address, &case, second.as_ref()), warnings })
 }
 
 /// A zone (`%eth0`) says how to reach an address; it is no part of a server's name.

@@ -21,6 +21,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use crate::net::tls::key_log::KeyLogFile;
+
 /// A client's certificate, with those between it and its authority, and its key.
 pub struct Identity {
     /// The certificates, the client's own first.
@@ -39,6 +41,8 @@ pub struct Setup {
     pub alpn: Vec<Vec<u8>>,
     /// The versions that it offers.
     pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// Where the secrets of the handshakes go, for whoever looks with Wireshark.
+    pub key_log: Option<Arc<KeyLogFile>>,
 }
 
 /// What a client wants to bring cannot be used.
@@ -108,6 +112,9 @@ impl Setup {
             .with_custom_certificate_verifier(Arc::clone(&witness) as _)
             .with_client_cert_resolver(Arc::clone(&witness) as _);
         config.alpn_protocols = self.alpn;
+        if let Some(key_log) = self.key_log {
+            config.key_log = key_log;
+        }
         Ok((Arc::new(config), witness))
     }
 }
