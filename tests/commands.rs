@@ -249,12 +249,12 @@ fn an_inspection_leaves_the_secrets_of_its_handshakes_where_it_is_told() {
     let output = run(inspect.env("SSLKEYLOGFILE", &keys), b"");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("SSLKEYLOGFILE IS SET"));
-    let written = std::fs::read_to_string(&keys).expect("written");
+    let written = fs::read_to_string(&keys).expect("written");
     // Two connections: the second shows whether the session is resumed.
     assert_eq!(
         written.lines().filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0")).count(),
         2
     );
-    let mode = std::fs::metadata(&keys).expect("there").permissions().mode();
+    let mode = fs::metadata(&keys).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

@@ -5,6 +5,7 @@
 //! | [`host`] | what all sources share: clock, nonces, admissions, names, and whether to go on |
 //! | [`start`] | the order in which all of it comes up |
 //! | [`listeners`] | from a listener of the plan to a bound socket |
+//! | [`open_error`] | why it could not be bound |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
 //! | [`remote`] | the end of a connection that faces the network, with TLS or without |
@@ -21,6 +22,7 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod open_error;
 pub mod remote;
 pub mod start;
 pub mod stop;

@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::admissions::Admissions;
 use super::host::{Host, Nonces, Phase};
-use super::listeners::OpenError;
 use super::log::{LogObserver, LogQueue};
+use super::open_error::OpenError;
 use super::stop::Stop;
 use super::{DaemonSource, listeners};
 use crate::config::{Plan, Service};

@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, Error, ServerConfig};
 
-use super::listeners::{OpenError, TlsError};
+use super::open_error::{OpenError, TlsError};
 use crate::config::{
     Address, ClientAuth, Clients, HostPort, Tls, Version, plan, system_authorities,
 };
