@@ -90,6 +90,9 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
         lifetime: None,
     };
     assert_eq!(bare.listeners[0].timeouts, expected);
+    for listener in [&bare.listeners[0], &built_in.listeners[0]] {
+        assert_eq!(listener.user_timeout, Some(Duration::from_secs(240)));
+    }
 }
 
 #[test]
@@ -100,10 +103,11 @@ fn every_key_reaches_the_plan() {
          [[secret]]\nname = 'one'\nvalue = '1'\n[[secret]]\nname = 'two'\nvalue = '2'\n\
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
          auth = 'hmac-sha256'\nunix_mode = '0660'\n\
-         timeouts = { auth = '0s', idle = '250ms', half_close = '1h', lifetime = '2m' }\n\
+         timeouts = { auth = '0s', idle = '250ms', half_close = '1h', lifetime = '2m', \
+         user_timeout = '90s' }\n\
          [[listener]]\nname = 'b'\naddress = 'udp://0.0.0.0:7'\nservice = 'echo'\namplify = true\n\
          [[listener]]\nname = 'c'\naddress = 'tcp://[::]:7'\nservice = 'echo'\n\
-         auth = 'hmac-md5'\nsecrets = ['two']\n",
+         auth = 'hmac-md5'\nsecrets = ['two']\ntimeouts.user_timeout = '0s'\n",
     );
     assert_eq!((plan.limits.connections, plan.limits.connections_per_ip), (5, 2));
     assert_eq!((plan.limits.drain, plan.limits.buffer), (Duration::ZERO, 4096));
@@ -120,6 +124,7 @@ fn every_key_reaches_the_plan() {
         lifetime: Some(Duration::from_secs(120)),
     };
     assert_eq!(a.timeouts, expected);
+    assert_eq!((a.user_timeout, c.user_timeout), (Some(Duration::from_secs(90)), None));
     let names = |listener: &config::Listener| -> Vec<String> {
         let gate = listener.gate.as_ref().expect("a gate");
         gate.secrets.iter().map(|secret| secret.name().to_owned()).collect()

@@ -96,6 +96,7 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         tls::write(out, tls)?;
     }
     write_timeouts(out, &listener.timeouts)?;
+    writeln!(out, "user_timeout = {}", show_timeout(listener.user_timeout))?;
     match &listener.service {
         Service::Own(_) => Ok(()),
         Service::Connect { connect, .. } => {
@@ -153,7 +154,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use crate::config::UpstreamTls;
-    use crate::config::plan::{DEFAULT_UNIX_MODE, Gate};
+    use crate::config::plan::{DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
 
@@ -248,8 +249,9 @@ mod tests {
         let gate = (digest, prop::sample::subsequence(secrets, 1..=2))
             .prop_map(|(digest, secrets)| Gate { digest, secrets });
         let place = (0..3u8, any::<bool>(), 0..=0o777u32);
-        (place, service(known), prop::option::of(gate), timeouts()).prop_map(
-            |((scheme, amplify, mode), service, gate, timeouts)| {
+        let waits = (timeouts(), prop::option::of(duration()));
+        (place, service(known), prop::option::of(gate), waits).prop_map(
+            |((scheme, amplify, mode), service, gate, (timeouts, user_timeout))| {
                 let at = HostPort { host: "::1".to_owned(), port: 0 };
                 let plain = Listener {
                     name: String::new(),
@@ -258,6 +260,7 @@ mod tests {
                     gate,
                     tls: None,
                     timeouts,
+                    user_timeout,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
                 };
@@ -273,6 +276,7 @@ mod tests {
                         service: Service::Own(Kind::Echo),
                         gate: None,
                         timeouts: Timeouts::default(),
+                        user_timeout: Some(DEFAULT_USER_TIMEOUT),
                         amplify,
                         ..plain
                     },

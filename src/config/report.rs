@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 19] = [
+const PUBLIC_KEYS: [&str; 20] = [
     "address",
     "amplify",
     "auth",
@@ -95,6 +95,7 @@ const PUBLIC_KEYS: [&str; 19] = [
     "to",
     "unix_mode",
     "upstream",
+    "user_timeout",
     "timeouts",
 ];
 
