@@ -78,7 +78,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.handle_readiness(side, readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
-            Self::Queries(queries) => queries.handle_readiness(),
+            Self::Queries(queries) => queries.handle_readiness(side, readiness),
             Self::Stop(_) => {}
         }
     }
