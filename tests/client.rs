@@ -182,6 +182,10 @@ fn datagrams_have_no_gate() {
 fn a_secret_that_cannot_be_used_is_explained() {
     let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/no/such"]), b""));
     assert!(line.contains("the secret file /no/such cannot be read: No such file"), "{line}");
+    let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/dev/zero"]), b""));
+    assert!(line.contains("the secret file /dev/zero cannot be read: a secret of more"), "{line}");
+    let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/dev/null"]), b""));
+    assert!(line.contains("the secret in the file /dev/null is empty"), "{line}");
     let mut command = connect("localhost:1", &[]);
     let line = complaint(&run(command.env("TURNSTILE_SECRET", "\n"), b""));
     assert!(line.contains("the secret in the variable TURNSTILE_SECRET is empty"), "{line}");

@@ -264,6 +264,11 @@ fn wrong_secrets_are_pointed_at() {
             "7:8 the secret's file /no/such cannot be read: No such file or directory (os error 2)",
         ),
         (
+            "[[secret]]\nname = 's'\nfile = '/dev/zero'",
+            "7:8 the secret's file /dev/zero cannot be read: a secret of more than 65536 bytes is \
+             surely a mistake",
+        ),
+        (
             "[[secret]]\nname = 's'\nvalue = 'x'\n[[secret]]\nname = 's'\nvalue = 'y'",
             "9:8 the secret `s` is there twice",
         ),
