@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::{
     DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, is_closed_silently, listener, listener_at,
-    md5_answer, pass_gate, receive, reset, rest,
+    md5_answer, pass_gate, receive, reset, rest, traced,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -232,6 +232,19 @@ fn a_silent_half_closed_connection_is_closed() {
     wire.shutdown(std::net::Shutdown::Write).expect("ended");
     let line = daemon.wait_for_line("closed listener=chargen");
     assert!(line.contains("one side had ended and the other was silent for too long"), "{line}");
+}
+
+#[test]
+fn accepting_that_only_fails_is_given_a_rest() {
+    // So does a security module that forbids it: the connection goes on waiting, and is reported.
+    let failing = "inject=accept4:error=EPERM:when=1..128";
+    let options = ["-o", "/dev/null", "-e", "trace=accept4", "-e", failing];
+    let Some(command) = traced(&options) else { return };
+    let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    let mut wire = daemon.connect("echo");
+    assert_eq!(ask(&mut wire, b"at last"), b"at last");
+    assert_eq!(count(&mut daemon, "accept_failures"), 128);
+    assert_eq!(count(&mut daemon, "accept_pauses"), 2, "one after each batch of them");
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub struct Counts {
     pub over_ip_limit: u64,
     /// Connections that did not pass the gate.
     pub refused_at_gate: u64,
-    /// Times that accepting paused for want of descriptors or memory.
+    /// Times that accepting paused, for want of descriptors or memory or because of nothing but
+    /// losses.
     pub accept_pauses: u64,
     /// Connections that were lost before or while they were accepted.
     pub accept_failures: u64,
