@@ -293,6 +293,39 @@ fn a_flood_of_wrong_answers_becomes_a_few_lines() {
 }
 
 #[test]
+fn only_who_comes_to_the_gate_and_does_not_pass_it_is_refused_there() {
+    let auth = "auth = 'hmac-md5'\n";
+    let tls = "[listener.tls]\ncert = 'built-in:server'\nkey = 'built-in:server-key'\n";
+    let mut daemon = Daemon::start(&format!(
+        "{DEMO_SECRET}{}{}",
+        listener("gate", "upper", auth),
+        listener("tls", "upper", &format!("{auth}{tls}"))
+    ));
+    let asked = |daemon: &Daemon| {
+        let mut wire = daemon.connect("gate");
+        receive(&mut wire, 32);
+        wire
+    };
+    asked(&daemon).write_all(&[0; 16]).expect("a wrong answer");
+    drop(asked(&daemon));
+    reset(asked(&daemon));
+    let mut unsecured = daemon.connect("tls");
+    unsecured.write_all(b"this is no TLS").expect("sent");
+    let _alert = rest(&mut unsecured);
+    drop(unsecured);
+    let mut admitted = daemon.connect("gate");
+    pass_gate(&mut admitted, DEMO);
+    assert_eq!(ask(&mut admitted, b"in"), b"IN");
+    drop(admitted);
+    daemon.wait_for_lines("refused listener=gate", 3);
+    daemon.wait_for_line("refused listener=tls");
+    daemon.wait_for_line("closed listener=gate");
+    let _stopped_there = asked(&daemon);
+    assert_eq!(count(&mut daemon, "refused_at_gate"), 3);
+    daemon.wait_for_line("the program was stopped");
+}
+
+#[test]
 fn a_reset_is_survived_in_every_state() {
     let gate = |name, service| listener(name, service, "auth = 'hmac-md5'");
     let daemon = Daemon::start(&format!(

@@ -27,7 +27,8 @@ pub struct Counts {
     pub over_limit: u64,
     /// Connections closed at once because their address had too many.
     pub over_ip_limit: u64,
-    /// Connections that did not pass the gate.
+    /// Connections whose peer came to the gate and did not pass it: its answer was wrong, late, or
+    /// never came.
     pub refused_at_gate: u64,
     /// Times that accepting paused, for want of descriptors or memory or because of nothing but
     /// losses.
