@@ -37,13 +37,8 @@ impl Acceptor {
 
     /// Registers the listener.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
-        match self.listener.register(context) {
-            Ok(()) => Next::Wait,
-            Err(error) => {
-                context.watch(&self.offer.name, &"").report(&Event::Refused(&error));
-                Next::Close
-            }
-        }
+        let outcome = self.listener.register(context);
+        context.host.begin_listening(&self.offer.name, outcome)
     }
 
     /// Remembers that somebody waits.
