@@ -422,6 +422,16 @@ fn the_end_key_ends_a_conversation_in_datagrams_too() {
 }
 
 #[test]
+fn a_timeout_of_nothing_is_none() {
+    let daemon = gated("upper");
+    let mut command = connect(&daemon.address("gate"), &["--timeout", "0s"]);
+    assert_eq!(printed(&run(command.env("TURNSTILE_SECRET", SECRET), b"in")), "IN");
+    let udp = Daemon::start(&listener_at("udp://127.0.0.1:0", "udp", "upper", ""));
+    let command = &mut connect(&udp.address("udp"), &["--timeout", "0s"]);
+    assert_eq!(printed(&run(command, b"in")), "IN");
+}
+
+#[test]
 fn connecting_gives_up_in_time() {
     // A listener whose backlog is full does not answer, and connecting to it waits.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
