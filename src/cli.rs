@@ -93,7 +93,8 @@ pub(crate) struct Connect {
     /// How TLS is spoken, with tls://
     #[command(flatten)]
     pub(crate) tls: Tls,
-    /// How long to wait for the connection, for TLS and for the challenge; over udp, for an answer
+    /// How long to wait for the connection, for TLS and for the challenge; over udp, for an answer.
+    /// 0s waits for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }
@@ -184,7 +185,7 @@ pub(crate) struct Inspect {
     /// Offer this version only: 1.2 or 1.3 [default: both]
     #[arg(long, value_name = "VERSION", value_parser = parse_version)]
     pub(crate) tls_version: Option<Version>,
-    /// How long the connection and the handshake may take together
+    /// How long the connection and the handshake may take together; 0s is for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// Print JSON for programs instead of prose
@@ -292,7 +293,7 @@ pub(crate) struct Forward {
     /// How TLS is spoken with the exit
     #[command(flatten)]
     pub(crate) tls: Trust,
-    /// How long to try to reach the exit
+    /// How long to try to reach the exit; 0s is as long as the system does
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
 }

@@ -24,7 +24,7 @@ use turnstile::certificates::issue::{self, Issued, Life, Order, Purpose};
 use turnstile::certificates::store::{self, Paths};
 use turnstile::client::connect::{self, Request};
 use turnstile::client::{credentials, inspect, tls};
-use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream};
+use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream, units};
 use turnstile::daemon::{self, Daemon};
 use turnstile::proto::gate::{Digest, Secret};
 
@@ -92,7 +92,7 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
     let gate = gate(&credentials)?;
     let upstream = Upstream { gate, target: Some(target), tls, ..Upstream::default() };
     let upstream = Box::new(upstream);
-    let connect = Some(timeout);
+    let connect = units::limit(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
     let log = daemon::log::start("warn");
     let outcome = Daemon::open(&plan).map_err(anyhow::Error::from).and_then(|daemon| {
@@ -131,7 +131,7 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         }
         _ => gate(&connect.credentials)?,
     };
-    let Connect { address, timeout, .. } = connect;
+    let (address, timeout) = (connect.address, units::limit(connect.timeout));
     let security = security(&address, &connect.tls.into())?;
     Ok(connect::run(Request { address, gate, security, timeout })?)
 }
@@ -174,7 +174,7 @@ fn inspect(inspect: Inspect) -> anyhow::Result<()> {
         identity: inspect.cert.zip(inspect.key),
         alpn: inspect.alpn,
         version: inspect.tls_version,
-        timeout: inspect.timeout,
+        timeout: units::limit(inspect.timeout),
     })?;
     let inspect::Inspected { report, warnings } = inspected;
     for warning in warnings {

@@ -182,6 +182,10 @@ fn datagrams_have_no_gate() {
 fn a_secret_that_cannot_be_used_is_explained() {
     let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/no/such"]), b""));
     assert!(line.contains("the secret file /no/such cannot be read: No such file"), "{line}");
+    let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/dev/zero"]), b""));
+    assert!(line.contains("the secret file /dev/zero cannot be read: a secret of more"), "{line}");
+    let line = complaint(&run(&mut connect("localhost:1", &["--secret-file", "/dev/null"]), b""));
+    assert!(line.contains("the secret in the file /dev/null is empty"), "{line}");
     let mut command = connect("localhost:1", &[]);
     let line = complaint(&run(command.env("TURNSTILE_SECRET", "\n"), b""));
     assert!(line.contains("the secret in the variable TURNSTILE_SECRET is empty"), "{line}");
@@ -415,6 +419,16 @@ fn the_end_key_ends_a_conversation_in_datagrams_too() {
     let output = at_terminal(&command, &[">>: ", r"last\n\x04"]).expect("as before");
     assert!(text(&output.stdout).contains("LAST"), "{}", text(&output.stdout));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_timeout_of_nothing_is_none() {
+    let daemon = gated("upper");
+    let mut command = connect(&daemon.address("gate"), &["--timeout", "0s"]);
+    assert_eq!(printed(&run(command.env("TURNSTILE_SECRET", SECRET), b"in")), "IN");
+    let udp = Daemon::start(&listener_at("udp://127.0.0.1:0", "udp", "upper", ""));
+    let command = &mut connect(&udp.address("udp"), &["--timeout", "0s"]);
+    assert_eq!(printed(&run(command, b"in")), "IN");
 }
 
 #[test]

@@ -91,6 +91,9 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
         lifetime: None,
     };
     assert_eq!(bare.listeners[0].timeouts, expected);
+    for listener in [&bare.listeners[0], &built_in.listeners[0]] {
+        assert_eq!(listener.user_timeout, Some(Duration::from_secs(240)));
+    }
 }
 
 #[test]
@@ -102,10 +105,10 @@ fn every_key_reaches_the_plan() {
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
          auth = 'hmac-sha256'\nunix_mode = '0660'\n\
          timeouts = { proxy = '3s', auth = '0s', idle = '250ms', half_close = '1h', \
-         lifetime = '2m' }\n\
+         lifetime = '2m', user_timeout = '90s' }\n\
          [[listener]]\nname = 'b'\naddress = 'udp://0.0.0.0:7'\nservice = 'echo'\namplify = true\n\
          [[listener]]\nname = 'c'\naddress = 'tcp://[::]:7'\nservice = 'echo'\n\
-         auth = 'hmac-md5'\nsecrets = ['two']\n",
+         auth = 'hmac-md5'\nsecrets = ['two']\ntimeouts.user_timeout = '0s'\n",
     );
     assert_eq!((plan.limits.connections, plan.limits.connections_per_ip), (5, 2));
     assert_eq!((plan.limits.drain, plan.limits.buffer), (Duration::ZERO, 4096));
@@ -123,6 +126,7 @@ fn every_key_reaches_the_plan() {
         lifetime: Some(Duration::from_secs(120)),
     };
     assert_eq!(a.timeouts, expected);
+    assert_eq!((a.user_timeout, c.user_timeout), (Some(Duration::from_secs(90)), None));
     let names = |listener: &config::Listener| -> Vec<String> {
         let gate = listener.gate.as_ref().expect("a gate");
         gate.secrets.iter().map(|secret| secret.name().to_owned()).collect()
@@ -326,6 +330,11 @@ fn wrong_secrets_are_pointed_at() {
         (
             "[[secret]]\nname = 's'\nfile = '/no/such'",
             "7:8 the secret's file /no/such cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[[secret]]\nname = 's'\nfile = '/dev/zero'",
+            "7:8 the secret's file /dev/zero cannot be read: a secret of more than 65536 bytes is \
+             surely a mistake",
         ),
         (
             "[[secret]]\nname = 's'\nvalue = 'x'\n[[secret]]\nname = 's'\nvalue = 'y'",

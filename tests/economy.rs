@@ -3,27 +3,15 @@
 mod common;
 
 use std::fs;
-use std::process::Command;
 
-use common::{Daemon, ask, has_program, listener, skip};
+use common::{Daemon, ask, listener, traced};
 
 /// How many system calls a daemon makes in its whole life, in which `idle` connections do nothing
 /// and one asks `requests` times. `None` where strace cannot be used.
 fn calls(idle: usize, requests: usize) -> Option<u64> {
-    if !has_program("strace") {
-        return None;
-    }
-    let traces_here = Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status();
-    if !traces_here.is_ok_and(|status| status.success()) {
-        skip("strace may not trace here");
-        return None;
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let table = folder.path().join("calls");
-    let mut command = Command::new("strace");
-    // -D: the tracer is a grandchild, so that the child is the daemon and gets its signals.
-    command.args(["-D", "-f", "-c", "-o"]).arg(&table);
-    command.args([env!("CARGO_BIN_EXE_turnstile"), "serve", "-c", "-"]);
+    let command = traced(&["-c", "-o", table.to_str().expect("text")])?;
     let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
     let arrive = |_| {
         let mut wire = daemon.connect("echo");

@@ -14,7 +14,7 @@ use std::{fs, thread};
 
 use common::{
     DEMO_SECRET, Daemon, PATIENCE, SpawnWithOutput, ask, has_program, is_closed_silently, listener,
-    listener_at, receive, rest, run, signal, skip, text, turnstile,
+    listener_at, receive, rest, run, signal, skip, text, traced, turnstile,
 };
 
 fn echo_with(limits: &str) -> Daemon {
@@ -38,6 +38,24 @@ fn a_signal_stops_accepting_and_lets_the_open_ones_finish() {
         assert_eq!(daemon.wait().code(), Some(0), "SIG{name}");
         daemon.wait_for_line("both sides were done");
         daemon.wait_for_line("stopped accepted=1 ");
+    }
+}
+
+#[test]
+fn a_listener_that_the_loop_cannot_hear_of_ends_it_at_the_start() {
+    let configuration =
+        listener("tcp", "echo", "") + &listener_at("udp://127.0.0.1:0", "udp", "echo", "");
+    // The first registration is that of the signals.
+    for (number, name) in [(2, "tcp"), (3, "udp")] {
+        let full = format!("inject=epoll_ctl:error=ENOSPC:when={number}");
+        let options = ["-o", "/dev/null", "-e", "trace=epoll_ctl", "-e", &full];
+        let Some(mut command) = traced(&options) else { return };
+        let output = run(&mut command, configuration.as_bytes());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        let reason =
+            format!("listener `{name}`: nobody can be heard on it: No space left on device");
+        assert!(told.contains(&reason) && told.contains("fs.epoll.max_user_watches"), "{told}");
     }
 }
 

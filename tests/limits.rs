@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::{
     DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, is_closed_silently, listener, listener_at,
-    md5_answer, pass_gate, receive, reset, rest,
+    md5_answer, pass_gate, receive, reset, rest, traced,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -235,6 +235,19 @@ fn a_silent_half_closed_connection_is_closed() {
 }
 
 #[test]
+fn accepting_that_only_fails_is_given_a_rest() {
+    // So does a security module that forbids it: the connection goes on waiting, and is reported.
+    let failing = "inject=accept4:error=EPERM:when=1..128";
+    let options = ["-o", "/dev/null", "-e", "trace=accept4", "-e", failing];
+    let Some(command) = traced(&options) else { return };
+    let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    let mut wire = daemon.connect("echo");
+    assert_eq!(ask(&mut wire, b"at last"), b"at last");
+    assert_eq!(count(&mut daemon, "accept_failures"), 128);
+    assert_eq!(count(&mut daemon, "accept_pauses"), 2, "one after each batch of them");
+}
+
+#[test]
 fn a_flood_of_those_who_stop_at_the_gate_leaves_nothing_behind() {
     const FLOOD: usize = 800;
     let gate = listener("gate", "upper", "auth = 'hmac-md5'\n[listener.timeouts]\nauth = '1s'");
@@ -277,6 +290,39 @@ fn a_flood_of_wrong_answers_becomes_a_few_lines() {
     assert_eq!(count(&mut daemon, "refused_at_gate"), FLOOD as u64);
     let lines = daemon.lines("refused listener=gate").len();
     assert!(lines <= 20 * (seconds + 2), "{lines} lines in {seconds} seconds");
+}
+
+#[test]
+fn only_who_comes_to_the_gate_and_does_not_pass_it_is_refused_there() {
+    let auth = "auth = 'hmac-md5'\n";
+    let tls = "[listener.tls]\ncert = 'built-in:server'\nkey = 'built-in:server-key'\n";
+    let mut daemon = Daemon::start(&format!(
+        "{DEMO_SECRET}{}{}",
+        listener("gate", "upper", auth),
+        listener("tls", "upper", &format!("{auth}{tls}"))
+    ));
+    let asked = |daemon: &Daemon| {
+        let mut wire = daemon.connect("gate");
+        receive(&mut wire, 32);
+        wire
+    };
+    asked(&daemon).write_all(&[0; 16]).expect("a wrong answer");
+    drop(asked(&daemon));
+    reset(asked(&daemon));
+    let mut unsecured = daemon.connect("tls");
+    unsecured.write_all(b"this is no TLS").expect("sent");
+    let _alert = rest(&mut unsecured);
+    drop(unsecured);
+    let mut admitted = daemon.connect("gate");
+    pass_gate(&mut admitted, DEMO);
+    assert_eq!(ask(&mut admitted, b"in"), b"IN");
+    drop(admitted);
+    daemon.wait_for_lines("refused listener=gate", 3);
+    daemon.wait_for_line("refused listener=tls");
+    daemon.wait_for_line("closed listener=gate");
+    let _stopped_there = asked(&daemon);
+    assert_eq!(count(&mut daemon, "refused_at_gate"), 3);
+    daemon.wait_for_line("the program was stopped");
 }
 
 #[test]

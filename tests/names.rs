@@ -1,12 +1,13 @@
-//! Forwarding to names: followed when they move, kept when nobody answers, and tried at every
-//! address they have. The name server is in the test.
+//! Forwarding to names: followed when they move, kept when nobody answers, tried at every address
+//! they have, and asked for over TCP where those are many. The name server is in the test.
 
 mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -16,7 +17,7 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 use socket2::{Domain, Socket, Type};
 
-use common::{Daemon, PATIENCE, listener, rest, run, text, turnstile};
+use common::{Daemon, PATIENCE, ask, listener, receive, rest, run, text, turnstile};
 
 const HOST: &str = "db.test";
 const FIRST: [u8; 4] = [127, 0, 0, 1];
@@ -38,7 +39,21 @@ impl NameServer {
     }
 
     fn start_at(address: SocketAddr) -> Self {
-        let socket = UdpSocket::bind(address).expect("a port");
+        Self::on(UdpSocket::bind(address).expect("a port"))
+    }
+
+    /// One that is reached over TCP too, where as yet nobody answers.
+    fn start_with_tcp() -> (Self, TcpListener) {
+        loop {
+            let listener = TcpListener::bind(SocketAddr::from((FIRST, 0))).expect("a port");
+            let address = listener.local_addr().expect("bound");
+            if let Ok(socket) = UdpSocket::bind(address) {
+                return (Self::on(socket), listener);
+            }
+        }
+    }
+
+    fn on(socket: UdpSocket) -> Self {
         let address = socket.local_addr().expect("bound");
         let zone = Zone::default();
         let own = Arc::clone(&zone);
@@ -47,11 +62,43 @@ impl NameServer {
             loop {
                 let (len, from) = socket.recv_from(&mut bytes).expect("a datagram");
                 let Ok(question) = Message::from_vec(&bytes[..len]) else { return };
-                let answer = answer(&question, &own).to_vec().expect("it fits");
-                socket.send_to(&answer, from).expect("sent");
+                let mut answer = answer(&question, &own);
+                if answer.to_vec().expect("it fits").len() > usize::from(question.max_payload()) {
+                    answer.answers.clear();
+                    answer.metadata.truncation = true;
+                }
+                socket.send_to(&answer.to_vec().expect("it fits"), from).expect("sent");
             }
         });
         Self { zone, address, thread: Some(thread) }
+    }
+
+    /// Answers over TCP too. Tells of each connection that its client has closed it after the answer.
+    fn answers_on(&self, listener: TcpListener) -> Receiver<()> {
+        let zone = Arc::clone(&self.zone);
+        let (sender, closed) = mpsc::channel();
+        thread::spawn(move || {
+            for wire in listener.incoming() {
+                let mut wire = wire.expect("a connection");
+                let question = Message::from_vec(&framed(&mut wire)).expect("a question");
+                let answer = answer(&question, &zone).to_vec().expect("it fits");
+                let len = u16::try_from(answer.len()).expect("it fits").to_be_bytes();
+                // Torn where it hurts: in the length.
+                for piece in [&len[..1], &len[1..], &answer[..7], &answer[7..]] {
+                    wire.write_all(piece).expect("sent");
+                }
+                assert_eq!(wire.read(&mut [0; 1]).expect("the end"), 0, "one question each");
+                // Nobody may care.
+                let _ = sender.send(());
+            }
+        });
+        closed
+    }
+
+    /// Has more addresses than fit a datagram, of which the first is `FIRST`.
+    fn says_many(&self) {
+        let others = (0..100).map(|number| [127, 1, 0, number]);
+        self.says([FIRST].into_iter().chain(others), 3600);
     }
 
     fn says<I: Into<IpAddr>>(&self, addresses: impl IntoIterator<Item = I>, ttl: u32) {
@@ -68,6 +115,15 @@ impl Drop for NameServer {
         let ended = self.thread.take().expect("it is dropped once").join();
         assert!(ended.is_ok() || thread::panicking(), "the name server failed");
     }
+}
+
+/// The message that comes next over TCP.
+fn framed(wire: &mut TcpStream) -> Vec<u8> {
+    let mut len = [0; 2];
+    wire.read_exact(&mut len).expect("a length");
+    let mut message = vec![0; u16::from_be_bytes(len).into()];
+    wire.read_exact(&mut message).expect("a message");
+    message
 }
 
 fn answer(question: &Message, zone: &Zone) -> Message {
@@ -115,7 +171,12 @@ fn two_signposts() -> u16 {
 /// A daemon that asks only `server`, and forwards to the name's port.
 fn configuration(server: SocketAddr, port: u16) -> String {
     let relay = listener("relay", "forward", &format!("to = 'tcp://{HOST}:{port}'\n"));
-    format!("[resolver]\nservers = ['{server}']\n{relay}")
+    resolver(&[server]) + &relay
+}
+
+fn resolver(servers: &[SocketAddr]) -> String {
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    format!("[resolver]\nservers = {servers:?}\n")
 }
 
 /// Where a new connection through the relay comes out; nowhere where it is closed.
@@ -199,6 +260,61 @@ fn the_second_address_is_reached_past_a_first_that_is_silent() {
     assert!(begun.elapsed().as_secs() < 5, "the first address had its whole time limit");
     daemon.wait_for_lines("closed listener=relay", 20);
     assert_eq!(daemon.descriptors(), before, "the losers are closed");
+}
+
+#[test]
+fn an_answer_too_long_for_a_datagram_is_fetched_over_tcp() {
+    let port = two_signposts();
+    let (server, listener) = NameServer::start_with_tcp();
+    server.says_many();
+    let closed = server.answers_on(listener);
+    let daemon = Daemon::start(&configuration(server.address, port));
+    daemon.wait_for_line("host db.test is 127.0.0.1, 127.1.0.0, 127.1.0.1, ");
+    daemon.wait_for_line(", 127.1.0.99");
+    assert_eq!(destination(&daemon), "127.0.0.1");
+    closed.recv_timeout(PATIENCE).expect("the connection is closed after the answer");
+}
+
+#[test]
+fn a_server_that_refuses_tcp_is_passed_over_for_the_next() {
+    let port = signpost(SocketAddr::from((SECOND, 0))).port();
+    let [refusing, able] = [NameServer::start(), NameServer::start()];
+    refusing.says_many();
+    able.says([SECOND], 3600);
+    let relay = listener("relay", "forward", &format!("to = 'tcp://{HOST}:{port}'\n"));
+    let begun = Instant::now();
+    let daemon = Daemon::start(&(resolver(&[refusing.address, able.address]) + &relay));
+    assert_eq!(destination(&daemon), "127.0.0.2");
+    assert!(begun.elapsed().as_secs() < 5, "a refusal need not be waited for");
+}
+
+#[test]
+fn a_server_that_stalls_over_tcp_holds_nobody_up_but_its_question() {
+    let port = signpost(SocketAddr::from((SECOND, 0))).port();
+    let (stalling, listens) = NameServer::start_with_tcp();
+    let able = NameServer::start();
+    stalling.says_many();
+    able.says([SECOND], 3600);
+    let more = format!("targets = ['{HOST}:{port}']\ntimeouts.connect = '1m'\n");
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        resolver(&[stalling.address, able.address]),
+        listener("exit", "connect", &more),
+        listener("echo", "echo", "")
+    ));
+    let mut wire = daemon.connect("exit");
+    write!(wire, "CONNECT {HOST}:{port} HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n").expect("sent");
+    let (mut stalled, _) = listens.accept().expect("it asks over TCP");
+    stalled.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let question = Message::from_vec(&framed(&mut stalled)).expect("a question");
+    assert_eq!(question.queries[0].name.to_ascii(), format!("{HOST}."));
+    stalled.write_all(b"\x10").expect("the half of a length");
+
+    assert_eq!(ask(&mut daemon.connect("echo"), b"meanwhile"), b"meanwhile");
+    let answer = text(&receive(&mut wire, 12));
+    assert_eq!(answer, "HTTP/1.1 200", "the next server has an answer");
+    assert!(text(&rest(&mut wire)).ends_with("127.0.0.2"));
+    assert_eq!(stalled.read(&mut [0; 1]).expect("the end"), 0, "it was given up");
 }
 
 /// A port that takes no connection and refuses none: its backlog is full.

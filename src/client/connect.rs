@@ -36,8 +36,9 @@ pub struct Request {
     pub gate: Option<(Secret, Digest)>,
     /// How TLS is spoken, where it is.
     pub security: Option<Security>,
-    /// How long to wait for the connection, for TLS, for the challenge, and for the answer to a datagram.
-    pub timeout: Duration,
+    /// How long to wait for the connection, for TLS, for the challenge, and for the answer to a
+    /// datagram; `None` is for ever.
+    pub timeout: Option<Duration>,
 }
 
 /// Why the conversation failed: one line for people.
@@ -55,14 +56,14 @@ pub enum ConnectError {
         reason: io::Error,
     },
     /// Nothing came in time.
-    #[error("{address}: {what} within {limit:?}{advice}")]
+    #[error("{address}: {what} {}{advice}", within(.limit))]
     TimedOut {
         /// Where to.
         address: Address,
         /// What did not come.
         what: &'static str,
-        /// How long it was waited for.
-        limit: Duration,
+        /// How long it was waited for, where the user said how long.
+        limit: Option<Duration>,
         /// What to do.
         advice: &'static str,
     },
@@ -108,6 +109,10 @@ pub enum ConnectError {
     /// The event loop failed.
     #[error("the event loop failed: {0}")]
     Loop(#[from] io::Error),
+}
+
+fn within(limit: &Option<Duration>) -> String {
+    limit.map_or_else(|| "in time".to_owned(), |limit| format!("within {limit:?}"))
 }
 
 fn connect_advice(error: &io::Error) -> &'static str {
@@ -173,7 +178,7 @@ enum Stage {
         /// What events said of the stream, kept for its socket: a server that speaks first may
         /// have spoken in the event that tells of the connection, and the kernel says it once.
         readiness: Readiness,
-        until: Instant,
+        until: Option<Instant>,
     },
     /// Joined to the terminal.
     Talking(Box<Session<Remote, Terminal>>),
@@ -196,7 +201,7 @@ enum Remote {
 
 impl Call {
     fn new(request: Request, places: VecDeque<Place>) -> Self {
-        let until = Instant::now() + request.timeout;
+        let until = request.timeout.and_then(|limit| Instant::now().checked_add(limit));
         let readiness = Readiness::NONE;
         Self { request, stage: Stage::Dialing { places, stream: None, readiness, until } }
     }
@@ -238,7 +243,7 @@ impl Call {
         let Stage::Dialing { stream, readiness, until, .. } = &mut self.stage else {
             return Next::Wait;
         };
-        if context.now >= *until {
+        if until.is_some_and(|until| until <= context.now) {
             let what = "no connection";
             let advice = "; is the address right, and no firewall between?";
             return self.time_out(context, what, advice);
@@ -294,8 +299,8 @@ impl Call {
         if let Err(error) = registered {
             return self.end(context, Err(ConnectError::Loop(error)));
         }
-        let limit = Some(self.request.timeout);
-        let answer_limit = matches!(remote, Remote::Datagrams(_)).then_some(self.request.timeout);
+        let limit = self.request.timeout;
+        let answer_limit = limit.filter(|_| matches!(remote, Remote::Datagrams(_)));
         let timeouts =
             Timeouts { tls: limit, auth: limit, half_close: answer_limit, ..Timeouts::NONE };
         let admission = match &self.request.gate {
@@ -432,7 +437,7 @@ impl Source for Call {
 
     fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Dialing { until, .. } => Some(*until),
+            Stage::Dialing { until, .. } => *until,
             Stage::Talking(session) => session.deadline(),
         }
     }

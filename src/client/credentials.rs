@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::{drop_line_ending, read_secret_file};
 use crate::proto::gate::Secret;
 
 /// The environment variable that holds the secret where no file does.
@@ -13,8 +14,12 @@ pub const VARIABLE: &str = "TURNSTILE_SECRET";
 /// Why there is no usable secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file could not be read.
-    #[error("the secret file {} cannot be read: {reason}", path.display())]
+    /// The file could not be read, or holds more than a secret.
+    #[error(
+        "the secret file {} cannot be read: {reason}; check the path (--secret-file), and who may \
+         read it",
+        path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -26,47 +31,29 @@ pub enum SecretError {
     Empty(String),
 }
 
-/// Reads the secret from `file`, where one is given, else from the environment. A file's last
-/// line ending does not belong to the secret. `None` where there is none.
+/// Reads the secret from `file`, where one is given, else from the environment. The last line
+/// ending does not belong to the secret. `None` where there is none.
 ///
 /// # Errors
 /// The file cannot be read, or the secret is empty.
 pub fn secret(file: Option<&Path>) -> Result<Option<Secret>, SecretError> {
     let (bytes, origin) = match file {
         Some(path) => {
-            let bytes = std::fs::read(path).map(Zeroizing::new);
-            let bytes = bytes
+            let bytes = read_secret_file(path)
                 .map_err(|reason| SecretError::Unreadable { path: path.to_owned(), reason })?;
-            (bytes, path.display().to_string())
+            (bytes, format!("the file {}", path.display()))
         }
         None => match std::env::var_os(VARIABLE) {
             Some(value) => {
-                (Zeroizing::new(value.into_encoded_bytes()), format!("the variable {VARIABLE}"))
+                let mut bytes = Zeroizing::new(value.into_encoded_bytes());
+                drop_line_ending(&mut bytes);
+                (bytes, format!("the variable {VARIABLE}"))
             }
             None => return Ok(None),
         },
     };
-    let secret = without_line_end(&bytes);
-    if secret.is_empty() {
+    if bytes.is_empty() {
         return Err(SecretError::Empty(origin));
     }
-    Ok(Some(Secret::new("client", Zeroizing::new(secret.to_vec()))))
-}
-
-fn without_line_end(bytes: &[u8]) -> &[u8] {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    bytes.strip_suffix(b"\r").unwrap_or(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_ending_is_not_part_of_a_secret() {
-        assert_eq!(without_line_end(b"key\n"), b"key");
-        assert_eq!(without_line_end(b"key\r\n"), b"key");
-        assert_eq!(without_line_end(b"key \n\n"), b"key \n");
-        assert_eq!(without_line_end(b"key"), b"key");
-    }
+    Ok(Some(Secret::new("client", bytes)))
 }

@@ -12,7 +12,10 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
-use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Resolver, Service, Timeouts};
+use super::plan::{
+    DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
+    Timeouts,
+};
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
 use super::services::{self, Around};
@@ -90,7 +93,7 @@ fn listener(
     let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
     let proxies = proxies(&mut table, place, faults);
     let tls = tls(&mut table, address.as_ref(), around, faults);
-    let (timeouts, connect) = timeouts(&mut table, place, faults);
+    let Waits { session, connect, user } = waits(&mut table, place, faults);
     let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
@@ -126,7 +129,8 @@ fn listener(
         gate,
         proxies,
         tls,
-        timeouts,
+        timeouts: session,
+        user_timeout: user,
         amplify: amplify.is_some_and(Spanned::into_inner),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
     })
@@ -250,30 +254,38 @@ fn reject_public(secret: &Secret, address: &Spanned<Address>, faults: &mut Fault
     faults.add(address.span(), fault);
 }
 
-/// The timeouts of a listener's sessions, and that of the connections it makes itself.
-fn timeouts(
-    table: &mut Table<'_>,
-    address: Option<&Address>,
-    faults: &mut Faults,
-) -> (Timeouts, Option<Spanned<Option<Duration>>>) {
-    let mut timeouts = Timeouts::default();
+/// What `[listener.timeouts]` says.
+struct Waits {
+    /// Of the sessions.
+    session: Timeouts,
+    /// Of the calls that they make, where anything is said of it.
+    connect: Option<Spanned<Option<Duration>>>,
+    /// Of what TCP has sent.
+    user: Option<Duration>,
+}
+
+fn waits(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Waits {
+    let session = Timeouts::default();
+    let mut waits = Waits { session, connect: None, user: Some(DEFAULT_USER_TIMEOUT) };
     let Some(mut table) = table.table("timeouts", "[listener.timeouts]", faults) else {
-        return (timeouts, None);
+        return waits;
     };
     if matches!(address, Some(Address::Udp(_))) {
         let message = "datagrams have no session to time";
         let help = "remove the timeouts, or listen on tcp://";
         faults.add(table.span(), Fault::new(message, "on a udp address", help));
     }
+    let Waits { session: timeouts, connect, user } = &mut waits;
     set(&mut timeouts.proxy, table.take("proxy", values::timeout, faults));
     set(&mut timeouts.tls, table.take("tls", values::timeout, faults));
     set(&mut timeouts.auth, table.take("auth", values::timeout, faults));
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));
     set(&mut timeouts.half_close, table.take("half_close", values::timeout, faults));
     set(&mut timeouts.lifetime, table.take("lifetime", values::timeout, faults));
-    let connect = table.take("connect", values::timeout, faults);
+    set(user, table.take("user_timeout", values::timeout, faults));
+    *connect = table.take("connect", values::timeout, faults);
     table.finish(faults);
-    (timeouts, connect)
+    waits
 }
 
 /// Puts what was found in the place of the default.

@@ -26,6 +26,7 @@ pub use self::plan::{
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
+pub use self::secrets::{drop_line_ending, read_secret_file};
 pub use self::tls::{
     ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin, PemError,
     RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,

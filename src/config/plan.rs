@@ -27,6 +27,12 @@ pub const MAX_BUFFER: usize = 1 << 20;
 /// Connections open at once through an entry without a file. Each takes two descriptors.
 const ENTRY_CONNECTIONS: usize = 5_000;
 
+/// How long what was sent may wait for its acknowledgement unless a listener says otherwise. A peer
+/// whose receive buffer stays full counts like one that is gone, so a shorter time would cut off
+/// who only pauses in the middle of a long answer; and the standard of TCP itself gives five
+/// minutes (RFC 9293, 3.8.3).
+pub const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(240);
+
 /// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 
@@ -44,8 +50,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan of one listener at `local`, with the defaults for everything but idleness: what a
-    /// person forwards by hand may rest as long as they like.
+    /// A plan of one listener at `local`, with the defaults for everything but idleness and a full
+    /// receive buffer: what a person forwards by hand may rest as long as they like.
     #[must_use]
     pub fn entry(local: Address, service: Service) -> Self {
         let listener = Listener {
@@ -56,6 +62,7 @@ impl Plan {
             proxies: Vec::new(),
             tls: None,
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
+            user_timeout: None,
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
         };
@@ -142,6 +149,9 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// How long its connections may wait; of no meaning to a udp listener.
     pub timeouts: Timeouts,
+    /// How long its TCP connections, and those that they make onward, may wait for what was sent
+    /// to be acknowledged; `None` leaves that to the system.
+    pub user_timeout: Option<Duration>,
     /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,
     /// which lets a forger of source addresses multiply traffic.
     pub amplify: bool,

@@ -98,6 +98,7 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         tls::write(out, tls)?;
     }
     write_timeouts(out, &listener.timeouts)?;
+    writeln!(out, "user_timeout = {}", show_timeout(listener.user_timeout))?;
     match &listener.service {
         Service::Own(_) => Ok(()),
         Service::Connect { connect, .. } => {
@@ -159,7 +160,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use crate::config::UpstreamTls;
-    use crate::config::plan::{DEFAULT_UNIX_MODE, Gate};
+    use crate::config::plan::{DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
     use crate::proto::proxy_protocol::{Trusted, Version};
@@ -266,8 +267,9 @@ mod tests {
             .prop_map(|(digest, secrets)| Gate { digest, secrets });
         let place = (0..3u8, any::<bool>(), 0..=0o777u32);
         let proxies = prop::sample::subsequence(vec!["192.0.2.10", "10.0.0.0/8", "::/0"], 0..=3);
-        (place, service(known), prop::option::of(gate), proxies, timeouts()).prop_map(
-            |((scheme, amplify, mode), service, gate, proxies, timeouts)| {
+        let waits = (timeouts(), prop::option::of(duration()));
+        (place, service(known), prop::option::of(gate), proxies, waits).prop_map(
+            |((scheme, amplify, mode), service, gate, proxies, (timeouts, user_timeout))| {
                 let read = |text: &str| text.parse().expect("a proxy");
                 let proxies = proxies.into_iter().map(read).collect();
                 let at = HostPort { host: "::1".to_owned(), port: 0 };
@@ -279,6 +281,7 @@ mod tests {
                     proxies,
                     tls: None,
                     timeouts,
+                    user_timeout,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
                 };
@@ -296,6 +299,7 @@ mod tests {
                         gate: None,
                         proxies: Vec::new(),
                         timeouts: Timeouts::default(),
+                        user_timeout: Some(DEFAULT_USER_TIMEOUT),
                         amplify,
                         ..plain
                     },

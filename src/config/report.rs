@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 22] = [
+const PUBLIC_KEYS: [&str; 23] = [
     "address",
     "amplify",
     "auth",
@@ -98,6 +98,7 @@ const PUBLIC_KEYS: [&str; 22] = [
     "to",
     "unix_mode",
     "upstream",
+    "user_timeout",
     "timeouts",
 ];
 

@@ -22,6 +22,34 @@ use super::values;
 /// The longest secret, in bytes. Far beyond any use; it bounds what a wrong path can make us read.
 const MAX_SECRET: usize = 65_536;
 
+/// Reads a secret from a file, without the line ending that editors leave behind it. Nothing is
+/// read beyond the longest secret.
+///
+/// # Errors
+/// The file cannot be read, or is longer than any secret.
+pub fn read_secret_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    const LINE_ENDING: usize = 2;
+    let limit = MAX_SECRET + LINE_ENDING + 1;
+    // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    File::open(path)?.take(limit as u64).read_to_end(&mut bytes)?;
+    drop_line_ending(&mut bytes);
+    if bytes.len() > MAX_SECRET {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_long()));
+    }
+    Ok(bytes)
+}
+
+/// Takes the last line ending off a secret, to which it does not belong.
+pub fn drop_line_ending(secret: &mut Vec<u8>) {
+    if secret.last() == Some(&b'\n') {
+        secret.pop();
+        if secret.last() == Some(&b'\r') {
+            secret.pop();
+        }
+    }
+}
+
 /// The secrets of a configuration.
 pub(super) struct Secrets {
     /// Whether there is any `[[secret]]`, sound or not.
@@ -124,26 +152,12 @@ fn fetch(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<Fe
 
 fn from_file(path: &str, folder: &Path) -> Result<Fetched, Fault> {
     let path = path::absolute(folder.join(path)).unwrap_or_else(|_| PathBuf::from(path));
-    let mut bytes = read_bounded(&path).map_err(|error| {
+    let bytes = read_secret_file(&path).map_err(|error| {
         let message = format!("the secret's file {} cannot be read: {error}", path.display());
         let help = "check the path, which is relative to this file's folder, and who may read it";
         Fault::new(message, "this file", help)
     })?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
     Ok((bytes, SecretOrigin::File(path)))
-}
-
-/// All of a file of at most [`MAX_SECRET`] bytes, or one byte more of a longer one.
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
-    File::open(path)?.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn from_environment(name: String) -> Result<Fetched, Fault> {
@@ -163,8 +177,7 @@ fn reject_unusable((bytes, origin): Fetched) -> Result<Fetched, Fault> {
         return Err(Fault::new("an empty secret would let everyone in", "empty", MAKE_ONE));
     }
     if bytes.len() > MAX_SECRET {
-        let message = format!("a secret of more than {MAX_SECRET} bytes is surely a mistake");
-        return Err(Fault::new(message, "too long", MAKE_ONE));
+        return Err(Fault::new(too_long(), "too long", MAKE_ONE));
     }
     if bytes.as_slice() == NOT_SHOWN.as_bytes() {
         let message = "the secret itself is missing: `turnstile check --print` leaves it out";
@@ -172,4 +185,41 @@ fn reject_unusable((bytes, origin): Fetched) -> Result<Fetched, Fault> {
         return Err(Fault::new(message, "left out", help));
     }
     Ok((bytes, origin))
+}
+
+fn too_long() -> String {
+    format!("a secret of more than {MAX_SECRET} bytes is surely a mistake")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_holds_a_secret_and_perhaps_one_line_ending() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("secret");
+        let longest = vec![b'k'; MAX_SECRET];
+        let cases: [(&[u8], &[u8]); 6] = [
+            (b"key", b"key"),
+            (b"key\n", b"key"),
+            (b"key\r\n", b"key"),
+            (b"key \n\n", b"key \n"),
+            (b"", b""),
+            (&[&longest[..], b"\r\n"].concat(), &longest),
+        ];
+        for (file, secret) in cases {
+            fs::write(&path, file).expect("written");
+            assert_eq!(read_secret_file(&path).expect("read").as_slice(), secret);
+        }
+        for more in [&b"k"[..], b"k\n", b"\n\n", b"\r\nk"] {
+            fs::write(&path, [&longest[..], more].concat()).expect("written");
+            let error = read_secret_file(&path).expect_err("too long");
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{more:?}");
+        }
+        let endless = read_secret_file(Path::new("/dev/zero")).expect_err("too long");
+        assert_eq!(endless.kind(), io::ErrorKind::FileTooLarge);
+    }
 }

@@ -27,6 +27,12 @@ pub enum UnitError {
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
+/// A duration as a limit. Zero sets none.
+#[must_use]
+pub fn limit(duration: Duration) -> Option<Duration> {
+    Some(duration).filter(|duration| !duration.is_zero())
+}
+
 /// Reads a duration such as `250ms`, `10s`, `10m` or `1h`.
 ///
 /// # Errors

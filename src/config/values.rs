@@ -247,7 +247,7 @@ pub(super) fn duration(value: DeValue<'_>) -> Result<Duration, Fault> {
 
 /// A duration, of which zero turns off what it is for.
 pub(super) fn timeout(value: DeValue<'_>) -> Result<Option<Duration>, Fault> {
-    duration(value).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+    duration(value).map(units::limit)
 }
 
 /// A whole number in `range`.

@@ -15,8 +15,8 @@ use crate::proto::event::{Event, Readiness};
 /// How many connections one listener takes in one turn before the others have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting rests when descriptors or memory have run out. What waits stays in the
-/// kernel's backlog.
+/// How long accepting rests when descriptors or memory have run out, or nothing but losses come of
+/// it. What waits stays in the kernel's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A TCP or Unix listener and what it offers.
@@ -37,13 +37,8 @@ impl Acceptor {
 
     /// Registers the listener.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
-        match self.listener.register(context) {
-            Ok(()) => Next::Wait,
-            Err(error) => {
-                context.watch(&self.offer.name, &"").report(&Event::Refused(&error));
-                Next::Close
-            }
-        }
+        let outcome = self.listener.register(context);
+        context.host.begin_listening(&self.offer.name, outcome)
     }
 
     /// Remembers that somebody waits.
@@ -60,6 +55,7 @@ impl Acceptor {
             return Next::Wait;
         }
         let was_paused = self.paused_until.take().is_some();
+        let mut lost = 0;
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.ready {
                 return Next::Wait;
@@ -68,18 +64,21 @@ impl Acceptor {
                 Accept::Connection(stream, peer) => self.admit(stream, peer, context),
                 Accept::WouldBlock => self.ready = false,
                 Accept::Lost(error) => {
+                    lost += 1;
                     context.host.admissions.counts.accept_failures += 1;
                     self.refuse(&"", &format!("a connection was lost: {error}"), context);
                 }
                 Accept::Exhausted(error) => {
-                    context.host.admissions.counts.accept_pauses += 1;
                     if !was_paused {
                         self.refuse(&"", &format!("accepting pauses: {error}"), context);
                     }
-                    self.paused_until = Some(context.now + PAUSE);
-                    return Next::Wait;
+                    return self.pause(context);
                 }
             }
+        }
+        if lost == ACCEPTS_PER_TURN {
+            // Then the error is not one connection's, and the same one may be reported for ever.
+            return self.pause(context);
         }
         Next::Again
     }
@@ -88,6 +87,12 @@ impl Acceptor {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.paused_until
+    }
+
+    fn pause(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        context.host.admissions.counts.accept_pauses += 1;
+        self.paused_until = Some(context.now + PAUSE);
+        Next::Wait
     }
 
     fn admit(&mut self, stream: Stream, peer: Peer, context: &mut Context<'_, DaemonSource>) {

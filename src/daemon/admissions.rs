@@ -29,9 +29,11 @@ pub struct Counts {
     pub over_ip_limit: u64,
     /// Connections whose proxy did not say for whom they were, as it had to.
     pub bad_proxy_headers: u64,
-    /// Connections that did not pass the gate.
+    /// Connections whose peer came to the gate and did not pass it: its answer was wrong, late, or
+    /// never came.
     pub refused_at_gate: u64,
-    /// Times that accepting paused for want of descriptors or memory.
+    /// Times that accepting paused, for want of descriptors or memory or because of nothing but
+    /// losses.
     pub accept_pauses: u64,
     /// Connections that were lost before or while they were accepted.
     pub accept_failures: u64,

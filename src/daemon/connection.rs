@@ -245,7 +245,7 @@ impl Connection {
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
         admissions.leave(&self.peer);
-        if !self.session.was_admitted() {
+        if self.session.is_at_gate() && reason != CloseReason::Stopped {
             admissions.counts.refused_at_gate += 1;
         }
     }

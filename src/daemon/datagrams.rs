@@ -37,10 +37,8 @@ impl Datagrams {
 
     /// Registers the socket.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
-        match self.server.register(context) {
-            Ok(()) => Next::Wait,
-            Err(error) => self.fail(&error, context),
-        }
+        let outcome = self.server.register(context);
+        context.host.begin_listening(&self.name, outcome)
     }
 
     /// Remembers what an event said.

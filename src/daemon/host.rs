@@ -8,7 +8,9 @@ use rand::rngs::SysRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::admissions::Admissions;
+use super::open_error::OpenError;
 use crate::net::clock::SystemClock;
+use crate::net::reactor::Next;
 use crate::net::resolver::Names;
 use crate::proto::gate::{CHALLENGE_LEN, Challenge};
 
@@ -24,6 +26,8 @@ pub struct Host {
     pub names: Names,
     /// Whether to go on.
     pub phase: Phase,
+    /// Why a listener could not begin, for whoever starts the daemon.
+    pub failure: Option<OpenError>,
 }
 
 impl AsMut<Names> for Host {
@@ -44,6 +48,17 @@ pub enum Phase {
 }
 
 impl Host {
+    /// What a listener does next that tried to register itself.
+    pub fn begin_listening(&mut self, name: &str, outcome: io::Result<()>) -> Next {
+        match outcome {
+            Ok(()) => Next::Wait,
+            Err(error) => {
+                self.failure = Some(OpenError::Register { name: name.to_owned(), error });
+                Next::Close
+            }
+        }
+    }
+
     /// Whether there is nothing left to wait for.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
 use crate::net::exit::Allowed;
-use crate::net::forward::{Destination, Secure, Targets};
+use crate::net::forward::{Destination, Limits, Secure, Targets};
 use crate::net::listener::Listener;
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
@@ -76,7 +76,7 @@ pub fn open(
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
             let offer = offer(listener, names, key_log)?;
             for address in resolve(listener, at)? {
-                let opened = Listener::tcp(address)
+                let opened = Listener::tcp(address, listener.user_timeout)
                     .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
                 sources.push(acceptor(listener, &offer, opened));
             }
@@ -110,11 +110,13 @@ fn service(
     names: &mut Names,
     key_log: Option<&Arc<KeyLogFile>>,
 ) -> Result<Service, OpenError> {
+    let limits = |connect| Limits { connect, user_timeout: listener.user_timeout };
     match &listener.service {
         plan::Service::Own(kind) => Ok(Service::Own(kind.clone())),
-        plan::Service::Connect { targets, connect } => {
-            Ok(Service::Connect(Rc::new(Allowed { rules: targets.clone(), limit: *connect })))
-        }
+        plan::Service::Connect { targets, connect } => Ok(Service::Connect(Rc::new(Allowed {
+            rules: targets.clone(),
+            limits: limits(*connect),
+        }))),
         plan::Service::Forward { to, connect, upstream } => {
             let targets = targets(listener, to, (names, tls::upstream(listener, key_log)?))?;
             let mut lines = Vec::new();
@@ -122,7 +124,7 @@ fn service(
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
             lines.extend(upstream.target.clone().map(Line::Ask));
-            let targets = Targets::new(targets, *connect);
+            let targets = Targets::new(targets, limits(*connect));
             Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })
         }
     }

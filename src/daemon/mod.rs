@@ -85,7 +85,7 @@ impl Source for DaemonSource {
             Self::Arrival(arrival) => arrival.handle_readiness(readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
-            Self::Queries(queries) => queries.handle_readiness(),
+            Self::Queries(queries) => queries.handle_readiness(side, readiness),
             Self::Stop(_) => {}
         }
     }

@@ -25,6 +25,14 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
+    /// The event loop cannot be told of it.
+    #[error("listener `{name}`: nobody can be heard on it: {error}{}", advice(.error))]
+    Register {
+        /// The listener's name.
+        name: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// What TLS needs cannot be made.
     #[error("listener `{name}`: TLS cannot be prepared: {error}")]
     Tls {
@@ -58,6 +66,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => {
             "; stop the program that uses it (`ss -lptn` names it), or choose another address"
         }
+        io::ErrorKind::StorageFull => "; raise fs.epoll.max_user_watches (`sysctl`)",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address (`ip address`)",
         _ => "",
     }

@@ -65,6 +65,7 @@ impl Daemon {
             admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
             names: Names::of_system(&plan.resolver.servers),
             phase: Phase::Running,
+            failure: None,
         };
         let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
         let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
@@ -85,6 +86,9 @@ impl Daemon {
             for opened in listeners::open(listener, names, key_log.as_ref())? {
                 bound.push(opened.address);
                 reactor.spawn(opened.source);
+                if let Some(failure) = reactor.host().failure.take() {
+                    return Err(failure.into());
+                }
             }
         }
         Ok(Self { reactor, bound })

@@ -155,7 +155,8 @@ impl Visitor {
             Place::Stream(target) => {
                 let sources = &context.host.plan.sources;
                 let source = sources.get(self.index % sources.len().max(1)).copied();
-                dial::begin_from(source, target, Side::Remote, context)
+                let terms = dial::Terms { source, ..dial::Terms::default() };
+                dial::begin_on(terms, target, Side::Remote, context)
             }
         };
         match begun {

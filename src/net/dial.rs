@@ -38,6 +38,16 @@ impl fmt::Display for Target {
     }
 }
 
+/// What a TCP connection is to be like; of no meaning to others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// The local address to connect from. The port is chosen when the destination is known, so that
+    /// one source has as many ports for each destination as the system has at all.
+    pub source: Option<IpAddr>,
+    /// How long what is sent may wait for its acknowledgement; `None` leaves that to the system.
+    pub user_timeout: Option<Duration>,
+}
+
 /// Begins to connect to `target`, as `side` of `context`'s source. The stream becomes writable when
 /// it is connected or has failed, and [`outcome`] then tells which.
 ///
@@ -48,34 +58,35 @@ pub fn begin<S: Source>(
     side: Side,
     context: &Context<'_, S>,
 ) -> io::Result<Stream> {
-    begin_from(None, target, side, context)
+    begin_on(Terms::default(), target, side, context)
 }
 
-/// As [`begin`], from the local address `source`, where there is one and `target` is TCP. The port
-/// is chosen when the destination is known, so that one source has as many ports for each
-/// destination as the system has at all.
+/// As [`begin`], on terms of one's own.
 ///
 /// # Errors
 /// As [`begin`], and those of `bind(2)`.
-pub fn begin_from<S: Source>(
-    source: Option<IpAddr>,
+pub fn begin_on<S: Source>(
+    terms: Terms,
     target: &Target,
     side: Side,
     context: &Context<'_, S>,
 ) -> io::Result<Stream> {
-    let mut stream = match (target, source) {
-        (Target::Tcp(address), source) => {
-            let stream = match source {
-                Some(source) => connect_from(source, *address)?,
-                None => TcpStream::connect(*address)?,
-            };
-            socket::prepare_tcp(&SockRef::from(&stream))?;
-            Stream::Tcp(stream)
-        }
-        (Target::Unix(path), _) => Stream::Unix(UnixStream::connect(path)?),
-    };
+    let mut stream = call(terms, target)?;
     context.register_duplex(&mut stream, side)?;
     Ok(stream)
+}
+
+fn call(terms: Terms, target: &Target) -> io::Result<Stream> {
+    let address = match target {
+        Target::Tcp(address) => *address,
+        Target::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path)?)),
+    };
+    let stream = match terms.source {
+        Some(source) => connect_from(source, address)?,
+        None => TcpStream::connect(address)?,
+    };
+    socket::prepare_tcp(&SockRef::from(&stream), terms.user_timeout)?;
+    Ok(Stream::Tcp(stream))
 }
 
 fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
@@ -111,6 +122,7 @@ pub fn outcome(stream: &Stream) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct Race {
     side: Side,
+    terms: Terms,
     /// Those that have not begun, in their order.
     waiting: VecDeque<Target>,
     running: Vec<(Target, Stream)>,
@@ -134,11 +146,12 @@ pub enum Standing {
 }
 
 impl Race {
-    /// A race between `places` in this order, run as `side` of its source.
+    /// A race between `places` in this order, on these terms, run as `side` of its source.
     #[must_use]
-    pub fn new(places: impl IntoIterator<Item = Target>, side: Side) -> Self {
+    pub fn new(places: impl IntoIterator<Item = Target>, terms: Terms, side: Side) -> Self {
         Self {
             side,
+            terms,
             waiting: places.into_iter().collect(),
             running: Vec::new(),
             readiness: Readiness::NONE,
@@ -160,7 +173,7 @@ impl Race {
         while self.next_begins.is_none_or(|at| at <= context.now)
             && let Some(target) = self.waiting.pop_front()
         {
-            match begin(&target, self.side, context) {
+            match begin_on(self.terms, &target, self.side, context) {
                 Ok(stream) => {
                     self.running.push((target, stream));
                     self.next_begins = Some(context.now + ATTEMPT_DELAY);
@@ -216,5 +229,23 @@ impl Race {
     fn fail(&mut self, target: Target, error: io::Error) {
         self.failure = Some((target, error));
         self.next_begins = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_has_the_options_of_its_terms() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let target = Target::Tcp(listener.local_addr().expect("bound"));
+        let options = |terms| socket::tests::options(&call(terms, &target).expect("begun"));
+        assert_eq!(options(Terms::default()), socket::tests::expected(None, 120, 30));
+        let user_timeout = Some(Duration::from_secs(8));
+        let terms = Terms { user_timeout, ..Terms::default() };
+        assert_eq!(options(terms), socket::tests::expected(user_timeout, 4, 1));
+        let source = Some(IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(options(Terms { source, ..terms }), options(terms));
     }
 }

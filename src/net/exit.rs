@@ -7,10 +7,10 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::dial::Target;
-use super::forward::{Destination, Forward, Targets};
+use super::forward::{Destination, Forward, Limits, Targets};
 use super::reactor::{Context, Source};
 use super::resolver::Names;
 use crate::proto::buffer::Pool;
@@ -24,8 +24,8 @@ use crate::proto::pipe::Pipe;
 pub struct Allowed {
     /// What may be asked for.
     pub rules: Vec<Rule>,
-    /// How long the request and the call may take together.
-    pub limit: Option<Duration>,
+    /// How long the request and the call may take together, and the target to acknowledge.
+    pub limits: Limits,
 }
 
 /// The exit's side of one connection.
@@ -50,7 +50,7 @@ impl Exit {
     /// An exit for a peer that was admitted `now`, or will be.
     #[must_use]
     pub fn new(allowed: Rc<Allowed>, now: Instant) -> Self {
-        let until = allowed.limit.and_then(|limit| now.checked_add(limit));
+        let until = allowed.limits.connect.and_then(|limit| now.checked_add(limit));
         Self { allowed, until, stage: Stage::Asked }
     }
 
@@ -105,7 +105,7 @@ impl Exit {
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }
-        let targets = Targets::new(vec![(destination(&target), None)], self.allowed.limit);
+        let targets = Targets::new(vec![(destination(&target), None)], self.allowed.limits);
         self.stage = Stage::Calling { target, targets, call: Forward::default() };
         Ok(len)
     }

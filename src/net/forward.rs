@@ -19,7 +19,7 @@ use rand::RngExt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::dial::{Race, Standing, Target};
+use super::dial::{Race, Standing, Target, Terms};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 use super::socket::Socket;
@@ -57,7 +57,16 @@ impl fmt::Display for Destination {
 #[derive(Debug)]
 pub struct Targets {
     targets: Vec<Known>,
-    connect_limit: Option<Duration>,
+    limits: Limits,
+}
+
+/// How long a target is waited for; `None` is as long as the system does.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Until it answers a call.
+    pub connect: Option<Duration>,
+    /// Until it acknowledges what was sent to it (RFC 5482).
+    pub user_timeout: Option<Duration>,
 }
 
 /// How TLS is spoken with a target.
@@ -79,26 +88,22 @@ struct Known {
 }
 
 impl Targets {
-    /// Targets in the order in which they are tried, each for `connect_limit` at the most, with
-    /// TLS where it is said how.
+    /// Targets in the order in which they are tried, with TLS where it is said how.
     #[must_use]
-    pub fn new(
-        targets: Vec<(Destination, Option<Secure>)>,
-        connect_limit: Option<Duration>,
-    ) -> Self {
+    pub fn new(targets: Vec<(Destination, Option<Secure>)>, limits: Limits) -> Self {
         let fresh = |(target, secure)| Known {
             target,
             secure,
             failures: Cell::new(0),
             rests_until: Cell::new(None),
         };
-        Self { targets: targets.into_iter().map(fresh).collect(), connect_limit }
+        Self { targets: targets.into_iter().map(fresh).collect(), limits }
     }
 
     /// When what begins `now` must be over.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.connect_limit.and_then(|limit| now.checked_add(limit))
+        self.limits.connect.and_then(|limit| now.checked_add(limit))
     }
 
     /// The order for one connection: those that do not rest, then those that do, soonest first.
@@ -304,8 +309,7 @@ impl Call {
         S::Host: AsMut<Names>,
     {
         loop {
-            let Known { target, secure, .. } = &targets.targets[self.index];
-            let error = match self.step(target, secure.as_ref(), context) {
+            let error = match self.step(targets, context) {
                 Ok(Some(onward)) => {
                     targets.succeeded(self.index);
                     return State::Joined(onward);
@@ -324,21 +328,23 @@ impl Call {
     /// The connection, if it is there; an error where it will not come.
     fn step<S: Source>(
         &mut self,
-        target: &Destination,
-        secure: Option<&Secure>,
+        targets: &Targets,
         context: &mut Context<'_, S>,
     ) -> io::Result<Option<Onward>>
     where
         S::Host: AsMut<Names>,
     {
+        let Known { target, secure, .. } = &targets.targets[self.index];
         if self.race.is_none() {
-            self.race = places(target, context)?.map(|places| Race::new(places, Side::Local));
+            let terms = Terms { user_timeout: targets.limits.user_timeout, ..Terms::default() };
+            let race = |places| Race::new(places, terms, Side::Local);
+            self.race = places(target, context)?.map(race);
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
             Some(Standing::Won(stream, readiness)) => {
                 let mut socket = Socket::new(stream, Side::Local);
                 socket.handle_readiness(readiness);
-                onward(socket, secure).map(Some)
+                onward(socket, secure.as_ref()).map(Some)
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {

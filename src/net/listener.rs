@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::{Interest, event};
 use nix::errno::Errno;
@@ -124,11 +125,12 @@ impl fmt::Display for Peer {
 
 impl Listener {
     /// Binds a TCP address and listens. An address that connections of a former process still
-    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it.
+    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it. What
+    /// is sent to an accepted peer may wait as long as `user_timeout` for its acknowledgement.
     ///
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
-    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+    pub fn tcp(address: SocketAddr, user_timeout: Option<Duration>) -> io::Result<Self> {
         let socket = RawSocket::new(
             Domain::for_address(address),
             Type::STREAM.nonblocking().cloexec(),
@@ -138,7 +140,7 @@ impl Listener {
         if address.is_ipv6() {
             socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
         }
-        socket::prepare_tcp(&socket)?;
+        socket::prepare_tcp(&socket, user_timeout)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self::Tcp(mio::net::TcpListener::from_std(socket.into())))
@@ -292,6 +294,24 @@ mod tests {
     #[test]
     fn whoever_is_behind_a_proxy_makes_no_other_peer_larger() {
         assert_eq!(size_of::<Peer>(), size_of::<SocketAddr>());
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_options_of_its_listener() {
+        let accepted = |user_timeout| {
+            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listener = Listener::tcp(any_port, user_timeout).expect("a port");
+            let Listener::Tcp(tcp) = &listener else { panic!("it is TCP") };
+            let address = tcp.local_addr().expect("bound");
+            let _client = std::net::TcpStream::connect(address).expect("connected");
+            match listener.accept() {
+                Accept::Connection(stream, _) => socket::tests::options(&stream),
+                other => panic!("{other:?}"),
+            }
+        };
+        let two_minutes = Some(Duration::from_secs(120));
+        assert_eq!(accepted(two_minutes), socket::tests::expected(two_minutes, 60, 15));
+        assert_eq!(accepted(None), socket::tests::expected(None, 120, 30));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! What is known of names lies with the host, as [`Names`], where every source can ask for it:
 //! [`look_up`] answers at once or wakes the asker when there is an answer. The sockets live in a
 //! source of their own, [`Queries`]. They are open only while a question is, so that each burst of
-//! questions comes from ports of its own that nobody could learn before.
+//! questions comes from ports of its own that nobody could learn before. An answer that is too long
+//! for a datagram has a connection of its own, which lasts no longer than its question is open.
 //!
 //! Invariant: nothing here waits. A datagram that cannot be sent now counts as lost on the way.
 
@@ -18,10 +19,19 @@ use mio::net::UdpSocket;
 
 use super::reactor::{Context, Next, Source, Waker};
 use crate::proto::end::Side;
-use crate::proto::resolver::{Answer, Hosts, Lookup, Resolver, Settings};
+use crate::proto::event::Readiness;
+use crate::proto::resolver::{Answer, Hosts, Lookup, Resolver, Settings, Transmit, Transport};
+
+use call::Call;
+
+mod call;
 
 /// How many datagrams of one server are taken in one turn before the other sources have theirs.
 const DATAGRAMS_PER_TURN: usize = 64;
+
+/// Which side of their source the sockets for datagrams are, and which the connections.
+const DATAGRAMS: Side = Side::Remote;
+const CALLS: Side = Side::Local;
 
 /// Longer than any answer that is asked for; what is longer is cut off and not understood.
 const LONGEST_ANSWER: usize = 4096;
@@ -124,6 +134,8 @@ pub struct Queries {
     sockets: Vec<Option<UdpSocket>>,
     /// Something may have arrived at any of them.
     is_ready: bool,
+    /// The questions that are put over connections.
+    calls: Vec<Call>,
     deadline: Option<Instant>,
 }
 
@@ -140,9 +152,12 @@ impl Queries {
         self.run(context)
     }
 
-    /// Remembers that something happened at one of the sockets.
-    pub fn handle_readiness(&mut self) {
-        self.is_ready = true;
+    /// Remembers that something happened at one of the sockets. An event does not say at which.
+    pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
+        match side {
+            DATAGRAMS => self.is_ready = true,
+            CALLS => self.calls.iter_mut().for_each(|call| call.handle_readiness(readiness)),
+        }
     }
 
     /// Takes in what came, sends what is to be asked, and wakes who waited for it.
@@ -152,11 +167,10 @@ impl Queries {
     {
         let now = context.now;
         let next = self.receive(&mut context.host.as_mut().resolver, now);
+        self.hear_calls(context);
         context.host.as_mut().resolver.handle_timeout(now);
-        while let Some((server, bytes)) = context.host.as_mut().resolver.poll_transmit() {
-            if let Err(error) = self.send(server, &bytes, context) {
-                self.give_up(server, &error, &mut context.host.as_mut().resolver, now);
-            }
+        while let Some(transmit) = context.host.as_mut().resolver.poll_transmit() {
+            self.transmit(&transmit, context);
         }
         while let Some(answer) = context.host.as_mut().resolver.poll_answer() {
             tell(&answer);
@@ -165,6 +179,7 @@ impl Queries {
             }
         }
         let resolver = &context.host.as_mut().resolver;
+        self.calls.retain(|call| resolver.awaits_stream(call.id()));
         if resolver.is_idle() {
             self.sockets.fill_with(|| None);
         }
@@ -204,6 +219,48 @@ impl Queries {
         next
     }
 
+    /// Takes in what the calls have come to.
+    fn hear_calls<S: Source>(&mut self, context: &mut Context<'_, S>)
+    where
+        S::Host: AsMut<Names>,
+    {
+        let now = context.now;
+        self.calls.retain_mut(|call| {
+            let (server, id) = (call.server(), call.id());
+            match call.advance(context) {
+                Ok(None) => return true,
+                Ok(Some(answer)) => {
+                    let resolver = &mut context.host.as_mut().resolver;
+                    resolver.handle_stream_answer(answer, server, id, now);
+                }
+                Err(error) => lose_call(server, id, &error, context),
+            }
+            false
+        });
+    }
+
+    fn transmit<S: Source>(&mut self, transmit: &Transmit, context: &mut Context<'_, S>)
+    where
+        S::Host: AsMut<Names>,
+    {
+        let Transmit { server, transport, id, bytes } = transmit;
+        match transport {
+            Transport::Datagram => {
+                if let Err(error) = self.send(*server, bytes, context) {
+                    let now = context.now;
+                    self.give_up(*server, &error, &mut context.host.as_mut().resolver, now);
+                }
+            }
+            Transport::Stream => {
+                let address = context.host.as_mut().resolver.servers()[*server];
+                match Call::begin(address, transmit, context) {
+                    Ok(call) => self.calls.push(call),
+                    Err(error) => lose_call(*server, *id, &error, context),
+                }
+            }
+        }
+    }
+
     /// Sends a question, from a new port where none is open.
     fn send<S: Source>(
         &mut self,
@@ -219,7 +276,7 @@ impl Queries {
             closed => {
                 let address = context.host.as_mut().resolver.servers()[server];
                 let mut socket = connect(address)?;
-                context.register(&mut socket, Side::Remote, Interest::READABLE)?;
+                context.register(&mut socket, DATAGRAMS, Interest::READABLE)?;
                 closed.insert(socket)
             }
         };
@@ -235,6 +292,17 @@ impl Queries {
         self.sockets[server] = None;
         resolver.handle_unreachable(server, now);
     }
+}
+
+/// Lets a question that was put over a connection go to another server.
+fn lose_call<S: Source>(server: usize, id: u16, error: &io::Error, context: &mut Context<'_, S>)
+where
+    S::Host: AsMut<Names>,
+{
+    let now = context.now;
+    let resolver = &mut context.host.as_mut().resolver;
+    log::debug!("name server {} over TCP: {error}", resolver.servers()[server]);
+    resolver.handle_stream_lost(id, now);
 }
 
 /// A socket that hears only `server`. The system chooses its port, at random.
@@ -277,7 +345,7 @@ mod tests {
     use super::*;
     use crate::net::reactor::Reactor;
     use crate::proto::buffer::Pool;
-    use crate::proto::event::{Event, Observer, Readiness, Subject};
+    use crate::proto::event::{Event, Observer, Subject};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -309,9 +377,9 @@ mod tests {
             }
         }
 
-        fn handle_readiness(&mut self, _: Side, _: Readiness) {
+        fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
             if let Self::Queries(queries) = self {
-                queries.handle_readiness();
+                queries.handle_readiness(side, readiness);
             }
         }
 

@@ -24,22 +24,46 @@ use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Event, Readiness, Transfer, Watch};
 use crate::proto::pipe::Pipe;
 
-/// When the kernel probes a silent TCP peer: after two minutes, then every 30 seconds, and gives
-/// up after four probes without an answer.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(120))
-    .with_interval(Duration::from_secs(30))
-    .with_retries(4);
+/// How long a silent TCP peer may be gone where no user timeout says otherwise.
+const SILENCE: Duration = Duration::from_secs(240);
+
+/// How many probes go out to a silent peer, over the second half of that time.
+const PROBES: u32 = 4;
+
+/// The most seconds that Linux takes for the times of its probes.
+const LONGEST_PROBE_TIME: Duration = Duration::from_secs(32_767);
+
+/// The longest user timeout that Linux takes.
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Sets what every TCP connection needs: nothing is held back to make larger segments, a peer that
 /// is gone is found out, and urgent data stays where it lies in the stream (RFC 6093).
 ///
+/// Two things find out that a peer is gone. Where bytes wait for its acknowledgement, or for room
+/// in its window, the connection fails after `user_timeout` (RFC 5482). Without one the system
+/// gives acknowledgements some 15 minutes, and room for ever. Where no bytes wait, probes ask.
+///
 /// # Errors
 /// Those of `setsockopt(2)`.
-pub(super) fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
+pub(super) fn prepare_tcp(socket: &RawSocket, user_timeout: Option<Duration>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_keepalive(&probes(user_timeout.unwrap_or(SILENCE)))?;
+    if let Some(limit) = user_timeout {
+        socket.set_tcp_user_timeout(Some(limit.min(LONGEST_USER_TIMEOUT)))?;
+    }
     socket.set_out_of_band_inline(true)
+}
+
+/// Probes that give a silent peer up after `limit`. The kernel counts them only where there is no
+/// user timeout; where there is one, that decides, at the first probe that is due when it has
+/// passed (tcp(7)). So both are made to mean the same moment: half of the time in silence, the
+/// other half for the probes, of which one or two may well be lost.
+fn probes(limit: Duration) -> TcpKeepalive {
+    let in_bounds = |time: Duration| time.clamp(Duration::from_secs(1), LONGEST_PROBE_TIME);
+    TcpKeepalive::new()
+        .with_time(in_bounds(limit / 2))
+        .with_interval(in_bounds(limit / 2 / PROBES))
+        .with_retries(PROBES)
 }
 
 /// A stream socket of either family.
@@ -363,5 +387,67 @@ impl event::Source for Stream {
             Self::Tcp(stream) => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What [`prepare_tcp`] set, as the kernel says it.
+    #[derive(Debug, PartialEq)]
+    pub(in crate::net) struct Options {
+        user_timeout: Option<Duration>,
+        /// Until the first probe, and between two.
+        probes: (Duration, Duration, u32),
+        probes_and_inlines_and_never_delays: (bool, bool, bool),
+    }
+
+    pub(in crate::net) fn options(stream: &Stream) -> Options {
+        let Stream::Tcp(stream) = stream else { panic!("it is TCP") };
+        let socket = SockRef::from(stream);
+        let read = || {
+            Ok::<_, io::Error>(Options {
+                user_timeout: socket.tcp_user_timeout()?,
+                probes: (
+                    socket.tcp_keepalive_time()?,
+                    socket.tcp_keepalive_interval()?,
+                    socket.tcp_keepalive_retries()?,
+                ),
+                probes_and_inlines_and_never_delays: (
+                    socket.keepalive()?,
+                    socket.out_of_band_inline()?,
+                    socket.tcp_nodelay()?,
+                ),
+            })
+        };
+        read().expect("every option can be read")
+    }
+
+    /// What is expected of them: the rest is always the same.
+    pub(in crate::net) fn expected(
+        user_timeout: Option<Duration>,
+        first_probe: u64,
+        next_probe: u64,
+    ) -> Options {
+        let seconds = Duration::from_secs;
+        Options {
+            user_timeout,
+            probes: (seconds(first_probe), seconds(next_probe), PROBES),
+            probes_and_inlines_and_never_delays: (true, true, true),
+        }
+    }
+
+    #[test]
+    fn any_user_timeout_is_one_that_the_kernel_takes() {
+        let set = |limit| {
+            let kind = socket2::Type::STREAM;
+            let socket = RawSocket::new(socket2::Domain::IPV4, kind, None).expect("a descriptor");
+            prepare_tcp(&socket, Some(limit)).expect("set");
+            options(&Stream::Tcp(TcpStream::from_std(socket.into())))
+        };
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(365 * 24 * 3600));
+        assert_eq!(set(short), expected(Some(short), 1, 1));
+        assert_eq!(set(long), expected(Some(LONGEST_USER_TIMEOUT), 32_767, 32_767));
     }
 }

@@ -262,6 +262,12 @@ impl<R: End, L: End> Session<R, L> {
         self.identity.as_deref()
     }
 
+    /// Whether the peer has been asked who it is, and has not been let in.
+    #[must_use]
+    pub fn is_at_gate(&self) -> bool {
+        matches!(self.state, State::AuthPending(Admitting::Guard { .. }, _))
+    }
+
     /// The end that faces the network.
     pub fn remote(&mut self) -> &mut R {
         &mut self.remote

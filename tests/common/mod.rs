@@ -267,6 +267,25 @@ pub(crate) fn turnstile(arguments: &[&str]) -> Command {
     command
 }
 
+/// `turnstile serve -c -` under strace with these options, of which the traced process knows
+/// nothing. `None` where strace cannot be used.
+pub(crate) fn traced(options: &[&str]) -> Option<Command> {
+    if !has_program("strace") {
+        return None;
+    }
+    let traces_here = Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status();
+    if !traces_here.is_ok_and(|status| status.success()) {
+        skip("strace may not trace here");
+        return None;
+    }
+    let mut command = Command::new("strace");
+    // -D: the tracer is a grandchild, so that the child is the daemon and gets its signals.
+    command.args(["-D", "-f"]).args(options);
+    command.args([env!("CARGO_BIN_EXE_turnstile"), "serve", "-c", "-"]);
+    command.env_remove("RUST_LOG").env_remove("TURNSTILE_SECRET");
+    Some(command)
+}
+
 /// Runs a program with `input` on its standard input until it ends.
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).spawn_with_output();

@@ -83,7 +83,8 @@ pub(super) struct Case<'a> {
     /// The name that was asked for.
     pub(super) name: &'a str,
     pub(super) trust: &'a Trust,
-    pub(super) timeout: Duration,
+    /// How long it was waited for, which is of interest where it was not long enough.
+    pub(super) timeout: Option<Duration>,
     pub(super) now: Timestamp,
 }
 
@@ -108,7 +109,7 @@ impl Kind {
 
 fn of_failure(failure: &Failure, case: &Case<'_>) -> Fault {
     let received = case.sighting.received_bytes.as_slice();
-    let limit = show_duration(case.timeout);
+    let limit = show_duration(case.timeout.unwrap_or_default());
     match failure {
         Failure::Unreachable(reason) => Kind::Unreachable.says(format!(
             "no connection: {reason}; is the address right, and does the server run?"

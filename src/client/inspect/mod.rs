@@ -37,8 +37,8 @@ pub struct Request {
     pub alpn: Vec<String>,
     /// The only version to offer; none: all.
     pub version: Option<Version>,
-    /// How long the connection and the handshake may take together.
-    pub timeout: Duration,
+    /// How long the connection and the handshake may take together; `None` is for ever.
+    pub timeout: Option<Duration>,
 }
 
 /// Why there is nothing to report.

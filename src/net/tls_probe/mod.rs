@@ -103,18 +103,19 @@ pub struct Prober {
     config: Arc<ClientConfig>,
     witness: Arc<Witness>,
     server_name: ServerName<'static>,
-    timeout: Duration,
+    timeout: Option<Duration>,
 }
 
 impl Prober {
-    /// Prepares handshakes with the server called `server_name`, each of which may take `timeout`.
+    /// Prepares handshakes with the server called `server_name`, each of which may take `timeout`;
+    /// `None` is for ever.
     ///
     /// # Errors
     /// What is offered cannot be offered.
     pub fn new(
         setup: Setup,
         server_name: ServerName<'static>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<Self, SetupError> {
         let (config, witness) = setup.into_config()?;
         Ok(Self { config, witness, server_name, timeout })
@@ -129,7 +130,7 @@ impl Prober {
             prober: self,
             addresses: addresses.iter().copied().collect(),
             stage: Stage::Dialing { stream: None },
-            until: Instant::now() + self.timeout,
+            until: self.timeout.and_then(|limit| Instant::now().checked_add(limit)),
             began: Instant::now(),
             sighting: Sighting::default(),
         };
@@ -150,7 +151,8 @@ struct Call<'a> {
     prober: &'a Prober,
     addresses: VecDeque<SocketAddr>,
     stage: Stage,
-    until: Instant,
+    /// When the present stage must be over.
+    until: Option<Instant>,
     /// When the present stage began.
     began: Instant,
     sighting: Sighting,
@@ -180,7 +182,7 @@ impl Call<'_> {
     }
 
     fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        if context.now >= self.until {
+        if self.is_late(context) {
             return self.end(context, Some(Failure::ConnectTimedOut));
         }
         let Stage::Dialing { stream } = &mut self.stage else { return Next::Wait };
@@ -212,7 +214,7 @@ impl Call<'_> {
             Exchanged::Failed(failure) => return self.end(context, Some(failure)),
             Exchanged::Closed(error) => return self.end(context, Some(Failure::Closed(error))),
             Exchanged::More | Exchanged::Blocked if line.is_handshaking() => {
-                if context.now >= self.until {
+                if self.is_late(context) {
                     return self.end(context, Some(Failure::HandshakeTimedOut));
                 }
                 return outcome.next();
@@ -222,7 +224,7 @@ impl Call<'_> {
         line.finish();
         let lasted = Instant::now().duration_since(self.began);
         self.sighting.handshake = Some(lasted);
-        self.until = context.now + LISTEN_AFTER.max(lasted * 4);
+        self.until = Some(context.now + LISTEN_AFTER.max(lasted * 4));
         let Stage::Shaking(line) = mem::replace(&mut self.stage, Stage::Dialing { stream: None })
         else {
             return Next::Wait;
@@ -241,10 +243,14 @@ impl Call<'_> {
             Exchanged::More | Exchanged::Blocked => {}
         }
         let may_be_refused = self.prober.witness.was_asked_for_certificate();
-        if line.has_heard_all(may_be_refused) || context.now >= self.until {
+        if line.has_heard_all(may_be_refused) || self.is_late(context) {
             return self.end(context, None);
         }
         outcome.next()
+    }
+
+    fn is_late(&self, context: &Context<'_, Self>) -> bool {
+        self.until.is_some_and(|until| until <= context.now)
     }
 
     /// Leaves behind what was seen.
@@ -278,7 +284,7 @@ impl Source for Call<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        Some(self.until)
+        self.until
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::Name;
 
 use super::message::{self, Family, Reply, Response};
-use super::{Failure, Settings};
+use super::{Failure, Settings, Transmit, Transport};
 
 /// How long the second family is waited for once the first has addresses (RFC 8305, 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
@@ -20,8 +20,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 pub(super) struct Round<'a> {
     pub(super) settings: &'a Settings,
     pub(super) now: Instant,
-    /// What is to be sent: the place of the server in the list, and the bytes.
-    pub(super) transmits: &'a mut VecDeque<(usize, Vec<u8>)>,
+    pub(super) transmits: &'a mut VecDeque<Transmit>,
 }
 
 /// A name that is being looked up.
@@ -52,6 +51,9 @@ struct Question {
     family: Family,
     id: u16,
     state: State,
+    /// What a truncated answer held, and for how long: some addresses do where all are not to be
+    /// had.
+    part: Option<(Vec<IpAddr>, Duration)>,
 }
 
 enum State {
@@ -67,6 +69,7 @@ struct Try {
     /// How many tries there were before.
     number: usize,
     server: usize,
+    transport: Transport,
     is_extended: bool,
     until: Instant,
 }
@@ -80,7 +83,7 @@ impl Asking {
         first_server: usize,
     ) -> Result<Self, Failure> {
         let names = full_names(host, settings)?;
-        let question = |family, id| Question { family, id, state: State::Unanswered };
+        let question = |family, id| Question { family, id, state: State::Unanswered, part: None };
         let questions = [question(Family::V6, ids[0]), question(Family::V4, ids[1])];
         Ok(Self { host: host.into(), names, questions, first_server, patience: None })
     }
@@ -88,9 +91,11 @@ impl Asking {
     /// Puts both questions about the first name.
     pub(super) fn begin(&mut self, round: &mut Round<'_>) {
         let until = round.now + round.settings.timeout;
-        let first = Try { number: 0, server: self.first_server, is_extended: true, until };
+        let (server, transport) = (self.first_server, Transport::Datagram);
+        let first = Try { number: 0, server, transport, is_extended: true, until };
         self.patience = None;
         for index in 0..self.questions.len() {
+            self.questions[index].part = None;
             self.put(index, first, round);
         }
     }
@@ -99,17 +104,23 @@ impl Asking {
         self.questions.iter().any(|question| question.id == id)
     }
 
+    /// Whether the answer to the question `id` is to come over a stream.
+    pub(super) fn awaits_stream(&self, id: u16) -> bool {
+        let mut all = self.questions.iter();
+        all.any(|question| question.id == id && question.is_put_over(Transport::Stream))
+    }
+
     /// Takes an answer in. Whether it is one to a question of this lookup, and of use.
     pub(super) fn handle_response(
         &mut self,
         response: &Response,
-        server: usize,
+        (server, transport): (usize, Transport),
         round: &mut Round<'_>,
     ) -> bool {
         let is_meant = |question: &Question| match question.state {
             State::Open(attempt) => {
                 question.id == response.id
-                    && attempt.server == server
+                    && (attempt.server, attempt.transport) == (server, transport)
                     && response.answers(&self.names[0], question.family)
             }
             _ => false,
@@ -118,29 +129,46 @@ impl Asking {
         let State::Open(attempt) = self.questions[index].state else { return false };
         match &response.reply {
             Reply::Addresses(addresses, ttl) => {
-                self.questions[index].state = State::Found(addresses.clone(), *ttl);
-                self.patience.get_or_insert(round.now + RESOLUTION_DELAY);
+                self.find(index, addresses.clone(), *ttl, round);
                 true
+            }
+            Reply::Part(addresses, ttl) if transport == Transport::Datagram => {
+                let part = (addresses.clone(), *ttl);
+                self.questions[index].part = Some(part).filter(|_| !addresses.is_empty());
+                self.put(index, Try { transport: Transport::Stream, ..attempt }, round);
+                false
             }
             Reply::Absent(failure, ttl) => {
                 self.questions[index].state = State::Absent(*failure, *ttl);
                 true
             }
-            Reply::NotExtended if attempt.is_extended => {
+            Reply::NotExtended if attempt.is_extended && transport == Transport::Datagram => {
                 let plain = Try { is_extended: false, ..attempt };
                 self.put(index, plain, round);
                 false
             }
-            Reply::NotExtended | Reply::Unable => {
+            Reply::Part(..) | Reply::NotExtended | Reply::Unable => {
                 self.try_next(index, round);
                 false
             }
         }
     }
 
-    /// Puts the questions that were put to `server` to the next one.
+    /// Puts the questions that were put to `server` in datagrams to the next one.
     pub(super) fn handle_unreachable(&mut self, server: usize, round: &mut Round<'_>) {
-        self.try_next_where(|attempt| attempt.server == server, round);
+        let is_over =
+            |attempt: Try| attempt.server == server && attempt.transport == Transport::Datagram;
+        self.try_next_where(is_over, round);
+    }
+
+    /// Puts the question `id` to the next server, if it is put over a stream.
+    pub(super) fn handle_stream_lost(&mut self, id: u16, round: &mut Round<'_>) {
+        for index in 0..self.questions.len() {
+            let question = &self.questions[index];
+            if question.id == id && question.is_put_over(Transport::Stream) {
+                self.try_next(index, round);
+            }
+        }
     }
 
     /// Puts the questions that waited too long to the next server.
@@ -198,7 +226,10 @@ impl Asking {
                     shortest = shortest.min(*ttl);
                 }
                 State::Absent(..) => {}
-                State::Open(_) | State::Unanswered => is_whole = false,
+                State::Open(_) | State::Unanswered => {
+                    is_whole = false;
+                    addresses.extend(question.part.take().into_iter().flat_map(|(part, _)| part));
+                }
             }
         }
         if is_whole {
@@ -218,9 +249,18 @@ impl Asking {
         }
     }
 
-    /// Puts an open question to the next server, or gives it up.
+    fn find(&mut self, index: usize, addresses: Vec<IpAddr>, ttl: Duration, round: &Round<'_>) {
+        self.questions[index].state = State::Found(addresses, ttl);
+        self.patience.get_or_insert(round.now + RESOLUTION_DELAY);
+    }
+
+    /// Puts an open question to the next server, unless a part of its answer is there; or gives it
+    /// up.
     fn try_next(&mut self, index: usize, round: &mut Round<'_>) {
         let State::Open(attempt) = self.questions[index].state else { return };
+        if let Some((addresses, ttl)) = self.questions[index].part.take() {
+            return self.find(index, addresses, ttl, round);
+        }
         let (number, servers) = (attempt.number + 1, round.settings.servers.len());
         if number == round.settings.attempts * servers {
             self.questions[index].state = State::Unanswered;
@@ -229,6 +269,7 @@ impl Asking {
         let next = Try {
             number,
             server: (attempt.server + 1) % servers,
+            transport: Transport::Datagram,
             is_extended: true,
             until: round.now + round.settings.timeout,
         };
@@ -238,9 +279,15 @@ impl Asking {
     fn put(&mut self, index: usize, attempt: Try, round: &mut Round<'_>) {
         let question = &mut self.questions[index];
         question.state = State::Open(attempt);
-        let bytes =
-            message::question(question.id, &self.names[0], question.family, attempt.is_extended);
-        round.transmits.push_back((attempt.server, bytes));
+        let Try { server, transport, is_extended, .. } = attempt;
+        let bytes = message::question(question.id, &self.names[0], question.family, is_extended);
+        round.transmits.push_back(Transmit { server, transport, id: question.id, bytes });
+    }
+}
+
+impl Question {
+    fn is_put_over(&self, transport: Transport) -> bool {
+        matches!(self.state, State::Open(attempt) if attempt.transport == transport)
     }
 }
 

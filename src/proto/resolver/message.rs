@@ -60,6 +60,8 @@ pub(super) fn question(id: u16, name: &Name, family: Family, is_extended: bool) 
 pub(super) enum Reply {
     /// Addresses, and how long they may be believed.
     Addresses(Vec<IpAddr>, Duration),
+    /// The same cut short: some of them, or none.
+    Part(Vec<IpAddr>, Duration),
     /// There are none, and how long that may be believed.
     Absent(Failure, Duration),
     /// It does not understand the extension.
@@ -77,7 +79,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// Reads a datagram; `None` where it answers no question that this module could have made.
+    /// Reads a message; `None` where it answers no question that this module could have made.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let message = Message::from_vec(bytes).ok()?;
         let header = &message.metadata;
@@ -97,8 +99,6 @@ impl Response {
     }
 }
 
-/// A truncated answer is taken for what it holds: some of a name's addresses do as well as all.
-/// Where it holds none, the server was unable to say.
 fn reply(message: &Message, question: &Query) -> Reply {
     match message.metadata.response_code {
         ResponseCode::NoError => {}
@@ -110,8 +110,8 @@ fn reply(message: &Message, question: &Query) -> Reply {
     }
     let (addresses, ttl) = addresses(&message.answers, question);
     match addresses.is_empty() {
+        _ if message.metadata.truncation => Reply::Part(addresses, believed(ttl)),
         false => Reply::Addresses(addresses, believed(ttl)),
-        true if message.metadata.truncation => Reply::Unable,
         true => Reply::Absent(Failure::NoAddress, absence(message)),
     }
 }

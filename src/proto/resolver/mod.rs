@@ -3,8 +3,14 @@
 //! [`Resolver::lookup`] answers at once what is known and otherwise begins to ask. What is to be
 //! sent comes out of [`poll_transmit`](Resolver::poll_transmit), what arrived goes into
 //! [`handle_datagram`](Resolver::handle_datagram), and what was found out comes out of
-//! [`poll_answer`](Resolver::poll_answer). Both families are asked for together. It asks over
-//! datagrams alone: of an answer that was cut short it takes what is there.
+//! [`poll_answer`](Resolver::poll_answer). Both families are asked for together.
+//!
+//! A question goes out in a datagram. Where the answer was cut short to fit one, the same server is
+//! asked again over a stream (RFC 7766), within the time that it had anyway. Each such question has
+//! an [`Exchange`] of its own, and [`handle_stream_answer`](Resolver::handle_stream_answer) or
+//! [`handle_stream_lost`](Resolver::handle_stream_lost) tells what came of it. Where that is
+//! nothing, what the short answer held is taken, and where that was nothing too, the next server
+//! is asked.
 //!
 //! A name that is [watched](Resolver::watch) is asked for again whenever its time to live ends, and
 //! keeps its last good addresses until there are better ones: whoever has an address never waits.
@@ -22,12 +28,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use exchange::Exchange;
 pub use settings::{DNS_PORT, Hosts, MAX_SERVERS, Settings, interleaved};
 
 use asking::{Asking, Outcome, Round};
 use message::Response;
 
 mod asking;
+mod exchange;
 mod message;
 mod settings;
 #[cfg(test)]
@@ -87,6 +95,28 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How a question is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In a datagram.
+    Datagram,
+    /// In an [`Exchange`] over a stream of its own.
+    Stream,
+}
+
+/// A question that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The place of the server in the list.
+    pub server: usize,
+    /// How it is sent there.
+    pub transport: Transport,
+    /// The question's number.
+    pub id: u16,
+    /// What is sent.
+    pub bytes: Vec<u8>,
+}
+
 /// A lookup that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -107,7 +137,7 @@ pub struct Resolver {
     favourite: usize,
     entries: HashMap<Rc<str>, Entry>,
     asking: Vec<Asking>,
-    transmits: VecDeque<(usize, Vec<u8>)>,
+    transmits: VecDeque<Transmit>,
     answers: VecDeque<Answer>,
 }
 
@@ -212,17 +242,34 @@ impl Resolver {
     /// Takes in what the server at `server` sent. Anything may come: what answers no open question
     /// is passed over.
     pub fn handle_datagram(&mut self, bytes: &[u8], server: usize, now: Instant) {
-        let Some(response) = Response::read(bytes) else { return };
+        self.handle_message(bytes, (server, Transport::Datagram), now);
+    }
+
+    /// Takes in what the server at `server` sent over the stream of the question `id`. Where that
+    /// is no answer to it, none will come.
+    pub fn handle_stream_answer(&mut self, bytes: &[u8], server: usize, id: u16, now: Instant) {
+        self.handle_message(bytes, (server, Transport::Stream), now);
+        self.handle_stream_lost(id, now);
+    }
+
+    /// No answer to the question `id` will come over its stream.
+    pub fn handle_stream_lost(&mut self, id: u16, now: Instant) {
         let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-        let mut all = self.asking.iter_mut();
-        if all.any(|asking| asking.handle_response(&response, server, &mut round)) {
-            self.favourite = server;
+        for asking in &mut self.asking {
+            asking.handle_stream_lost(id, &mut round);
         }
         self.settle(now);
     }
 
-    /// Gives the server at `server` up for the questions that it was asked, because the network
-    /// said that it cannot be reached.
+    /// Whether the answer to the question `id` is still to come over its stream. Where it is not,
+    /// the stream is of no use any more.
+    #[must_use]
+    pub fn awaits_stream(&self, id: u16) -> bool {
+        self.asking.iter().any(|asking| asking.awaits_stream(id))
+    }
+
+    /// Gives the server at `server` up for the questions that it was sent in datagrams, because the
+    /// network said that it cannot be reached.
     pub fn handle_unreachable(&mut self, server: usize, now: Instant) {
         let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
         for asking in &mut self.asking {
@@ -261,14 +308,24 @@ impl Resolver {
         self.asking.iter().map(Asking::deadline).chain(renewals).min()
     }
 
-    /// The next datagram to send, and to which server.
-    pub fn poll_transmit(&mut self) -> Option<(usize, Vec<u8>)> {
+    /// The next question to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
     /// The next lookup that has ended.
     pub fn poll_answer(&mut self) -> Option<Answer> {
         self.answers.pop_front()
+    }
+
+    fn handle_message(&mut self, bytes: &[u8], from: (usize, Transport), now: Instant) {
+        let Some(response) = Response::read(bytes) else { return };
+        let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
+        let mut all = self.asking.iter_mut();
+        if all.any(|asking| asking.handle_response(&response, from, &mut round)) {
+            self.favourite = from.0;
+        }
+        self.settle(now);
     }
 
     /// Begins to ask for `host`, unless that is under way.

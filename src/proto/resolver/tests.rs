@@ -23,6 +23,7 @@ struct Scenario {
 #[derive(Clone, Debug)]
 struct Asked {
     server: usize,
+    transport: Transport,
     id: u16,
     query: Query,
     is_extended: bool,
@@ -31,6 +32,13 @@ struct Asked {
 impl Asked {
     fn is_v6(&self) -> bool {
         self.query.query_type == RecordType::AAAA
+    }
+
+    /// An answer that was cut short, and holds this.
+    fn truncated(&self, answers: Vec<Record>) -> Message {
+        let mut message = self.reply(ResponseCode::NoError, answers);
+        message.metadata.truncation = true;
+        message
     }
 
     fn reply(&self, code: ResponseCode, answers: Vec<Record>) -> Message {
@@ -65,18 +73,49 @@ impl Scenario {
 
     fn asked(&mut self) -> Vec<Asked> {
         std::iter::from_fn(|| self.resolver.poll_transmit())
-            .map(|(server, bytes)| {
+            .map(|Transmit { server, transport, id, bytes }| {
                 let message = Message::from_vec(&bytes).expect("a message");
                 let [query] = message.queries.as_slice() else { panic!("one question") };
                 assert!(message.metadata.recursion_desired);
                 let is_extended = message.edns.is_some();
-                Asked { server, id: message.metadata.id, query: query.clone(), is_extended }
+                assert_eq!(message.metadata.id, id);
+                Asked { server, transport, id, query: query.clone(), is_extended }
             })
             .collect()
     }
 
     fn hear(&mut self, server: usize, message: &Message) {
         self.resolver.handle_datagram(&message.to_vec().expect("fits"), server, self.now);
+    }
+
+    /// The only question that is put; the other has been answered or is open.
+    fn asked_one(&mut self) -> Asked {
+        let asked = self.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        asked.into_iter().next().expect("one")
+    }
+
+    /// Begins to look the name up; there is no IPv6 address, and the answer to the other question
+    /// is truncated and holds `part`. Answers that question as it is put again.
+    fn ask_in_vain(&mut self, part: &[&str]) -> Asked {
+        let asked = self.ask(HOST);
+        self.answer(&asked[0], &[]);
+        let part = part.iter().map(|text| record(HOST, 60, text)).collect();
+        self.hear(asked[1].server, &asked[1].truncated(part));
+        self.asked_one()
+    }
+
+    fn hear_over_stream(&mut self, asked: &Asked, message: &Message) {
+        let bytes = message.to_vec().expect("fits");
+        self.resolver.handle_stream_answer(&bytes, asked.server, asked.id, self.now);
+    }
+
+    /// Over its stream a question is answered with something that is not quite an answer.
+    fn hear_spoilt(&mut self, asked: &Asked, spoil: impl FnOnce(&mut Message)) {
+        let records = vec![record(HOST, 60, "192.0.2.66")];
+        let mut answer = asked.reply(ResponseCode::NoError, records);
+        spoil(&mut answer);
+        self.hear_over_stream(asked, &answer);
     }
 
     /// A question is answered with addresses of its family.
@@ -322,19 +361,92 @@ fn aliases_that_go_round_end() {
 }
 
 #[test]
-fn of_a_truncated_answer_what_is_there_counts() {
+fn a_truncated_answer_is_asked_for_over_a_stream_in_the_time_that_is_left() {
     let mut it = Scenario::new();
+    let until = it.now + TIMEOUT;
     let asked = it.ask(HOST);
     it.answer(&asked[0], &[]);
-    let mut empty = asked[1].reply(ResponseCode::NoError, Vec::new());
-    empty.metadata.truncation = true;
-    it.hear(0, &empty);
-    let again = it.asked();
-    assert_eq!(again[0].server, 1, "nothing is there: the next server");
-    let mut part = again[0].reply(ResponseCode::NoError, vec![record(HOST, 60, "192.0.2.10")]);
-    part.metadata.truncation = true;
-    it.hear(1, &part);
+    it.now += TIMEOUT / 2;
+    it.hear(0, &asked[1].truncated(vec![record(HOST, 60, "192.0.2.66")]));
+    let again = it.asked_one();
+    assert_eq!((again.server, again.transport), (0, Transport::Stream));
+    assert_eq!((again.id, again.is_v6()), (asked[1].id, false));
+    assert_eq!(it.resolver.poll_timeout(), Some(until));
+    assert_eq!(it.outcome(), None, "the whole answer is waited for");
+
+    let whole = again.reply(ResponseCode::NoError, vec![record(HOST, 60, "192.0.2.10")]);
+    it.hear(0, &whole);
+    assert_eq!(it.outcome(), None, "it does not come in a datagram any more");
+    it.resolver.handle_unreachable(0, it.now);
+    assert!(it.asked().is_empty(), "nor does it matter what becomes of datagrams");
+    assert!(it.resolver.awaits_stream(again.id));
+    it.hear_over_stream(&again, &whole);
     assert_eq!(it.outcome(), found(&["192.0.2.10"]));
+    assert!(!it.resolver.awaits_stream(again.id));
+}
+
+#[test]
+fn what_is_no_answer_over_a_stream_sends_the_question_to_the_next_server() {
+    let vain: [fn(&mut Scenario, &Asked); 7] = [
+        |it, asked| it.resolver.handle_stream_lost(asked.id, it.now),
+        |it, asked| it.resolver.handle_stream_answer(b"", asked.server, asked.id, it.now),
+        |it, asked| it.hear_spoilt(asked, |answer| answer.metadata.id ^= 1),
+        |it, asked| it.hear_spoilt(asked, |answer| answer.queries[0].name = name("evil.example")),
+        |it, asked| {
+            it.hear_spoilt(asked, |answer| answer.metadata.message_type = MessageType::Query);
+        },
+        |it, asked| it.hear_spoilt(asked, |answer| answer.metadata.truncation = true),
+        |it, asked| {
+            it.hear_spoilt(asked, |answer| {
+                answer.metadata.response_code = ResponseCode::ServFail;
+            });
+        },
+    ];
+    for (number, comes_to_nothing) in vain.iter().enumerate() {
+        let mut it = Scenario::new();
+        let asked = it.ask_in_vain(&[]);
+        comes_to_nothing(&mut it, &asked);
+        let again = it.asked_one();
+        assert_eq!((again.server, again.transport), (1, Transport::Datagram), "{number}");
+        assert!(!it.resolver.awaits_stream(asked.id));
+        it.answer(&again, &["192.0.2.10"]);
+        assert_eq!(it.outcome(), found(&["192.0.2.10"]));
+    }
+}
+
+#[test]
+fn a_stream_that_says_nothing_has_no_more_time_than_a_datagram() {
+    let mut it = Scenario::new();
+    let before = it.now;
+    let asked = it.ask_in_vain(&[]);
+    it.expire();
+    assert_eq!(it.now - before, TIMEOUT);
+    assert_eq!(it.asked_one().server, 1);
+    assert!(!it.resolver.awaits_stream(asked.id));
+    it.resolver.handle_stream_lost(asked.id, it.now);
+    assert!(it.asked().is_empty(), "it was given up before");
+    while it.resolver.poll_timeout().is_some() {
+        it.expire();
+    }
+    assert_eq!(it.outcome(), Some(Err(Failure::NoAnswer)));
+}
+
+#[test]
+fn where_the_whole_is_not_to_be_had_a_part_counts() {
+    let mut it = Scenario::new();
+    let asked = it.ask_in_vain(&["192.0.2.10"]);
+    it.resolver.handle_stream_lost(asked.id, it.now);
+    assert_eq!(it.outcome(), found(&["192.0.2.10"]));
+    it.now += Duration::from_secs(60) - Duration::from_millis(1);
+    assert_eq!(it.known(HOST), ["192.0.2.10"], "as long as it says");
+
+    let mut it = Scenario::new();
+    let asked = it.ask(HOST);
+    it.hear(0, &asked[0].truncated(vec![record(HOST, 60, "2001:db8::1")]));
+    it.answer(&asked[1], &["192.0.2.10"]);
+    it.expire();
+    let both = found(&["2001:db8::1", "192.0.2.10"]);
+    assert_eq!(it.outcome(), both, "nobody waits for the rest of it once there are addresses");
 }
 
 #[test]
@@ -480,6 +592,7 @@ proptest! {
             bytes[index] = value;
         }
         it.resolver.handle_datagram(&bytes, server, it.now);
+        it.resolver.handle_stream_answer(&bytes, server, asked[1].id, it.now);
         for _ in 0..10 {
             if it.resolver.poll_timeout().is_some() {
                 it.expire();
