@@ -269,7 +269,10 @@ fn matching(log: &Written, text: &str) -> Vec<String> {
 /// it does.
 pub(crate) fn turnstile(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
-    command.args(arguments).env_remove("RUST_LOG").env_remove("TURNSTILE_SECRET");
+    command.args(arguments);
+    for name in ["RUST_LOG", "TURNSTILE_SECRET", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
     command
 }
 
