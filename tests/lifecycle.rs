@@ -5,7 +5,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -57,6 +57,39 @@ fn a_listener_that_the_loop_cannot_hear_of_ends_it_at_the_start() {
             format!("listener `{name}`: nobody can be heard on it: No space left on device");
         assert!(told.contains(&reason) && told.contains("fs.epoll.max_user_watches"), "{told}");
     }
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_serves_and_when_it_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let told = || {
+        let mut message = [0; 64];
+        let len = manager.recv(&mut message).expect("a message");
+        text(&message[..len])
+    };
+    let mut command = turnstile(&["serve", "-c", "-"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    assert_eq!(told(), "READY=1\n");
+    let mut wire = daemon.connect("echo");
+    assert_eq!(ask(&mut wire, b"served"), b"served");
+    daemon.signal("TERM");
+    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(ask(&mut wire, b"to the end"), b"to the end");
+    drop(wire);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn a_service_manager_that_is_gone_stops_nothing() {
+    let mut command = turnstile(&["serve", "-c", "-"]);
+    command.env("NOTIFY_SOCKET", "/nobody/is/here");
+    let daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    daemon.wait_for_line("the service manager cannot be told READY=1");
+    assert_eq!(ask(&mut daemon.connect("echo"), b"served"), b"served");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
 //! | [`admissions`] | the limits on connections, and who was turned away |
+//! | [`manager`] | tells systemd, or who stands in for it, how far the daemon has come |
 //! | [`stop`] | signals, and the drain that follows |
 //! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
 
@@ -24,6 +25,7 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod manager;
 pub mod open_error;
 pub mod remote;
 pub mod start;

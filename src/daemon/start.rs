@@ -12,7 +12,7 @@ use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
 use super::open_error::OpenError;
 use super::stop::Stop;
-use super::{DaemonSource, listeners};
+use super::{DaemonSource, listeners, manager};
 use crate::config::{Plan, Service};
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
@@ -106,6 +106,9 @@ impl Daemon {
     /// # Errors
     /// Only the failure of the event loop itself ends it early.
     pub fn run(mut self, log: &LogQueue) -> Result<(), StartError> {
+        if self.reactor.host().phase == Phase::Running {
+            manager::ready();
+        }
         while !self.reactor.host().is_over() {
             log.flush();
             self.reactor.turn()?;

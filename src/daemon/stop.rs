@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::DaemonSource;
 use super::host::Phase;
+use super::{DaemonSource, manager};
 use crate::net::reactor::{Context, Next};
 use crate::net::signal::StopSignals;
 
@@ -65,6 +65,7 @@ impl Stop {
                     "stopping: {open} connections may go on for {:?}; a second signal closes them",
                     self.drain
                 );
+                manager::stopping();
                 let until = context.now + self.drain;
                 self.drain_ends = Some(until);
                 Phase::Draining(until)

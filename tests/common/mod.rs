@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
@@ -130,10 +131,7 @@ impl Daemon {
 
     /// Waits until `count` log lines contain `text`, and answers them.
     pub(crate) fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
-        self.log.wait(&format!("{count} log lines with `{text}`"), |log| {
-            let lines = matching(log, text);
-            (lines.len() >= count).then_some(lines)
-        })
+        self.log.wait_for_lines(text, count)
     }
 
     /// Waits for a log line that contains `text`, and answers it.
@@ -204,8 +202,8 @@ impl Drop for Daemon {
     }
 }
 
-/// What a daemon has written so far.
-struct Log {
+/// What a program has written so far.
+pub(crate) struct Log {
     written: Mutex<Written>,
     changed: Condvar,
 }
@@ -217,8 +215,8 @@ struct Written {
 }
 
 impl Log {
-    /// Collects on a thread of its own, so that the daemon never has to wait for the test.
-    fn collect(output: impl Read + Send + 'static) -> Arc<Self> {
+    /// Collects on a thread of its own, so that the program never has to wait for the test.
+    pub(crate) fn collect(output: impl Read + Send + 'static) -> Arc<Self> {
         let log = Arc::new(Self { written: Mutex::default(), changed: Condvar::new() });
         let collector = Arc::clone(&log);
         thread::spawn(move || {
@@ -233,8 +231,16 @@ impl Log {
         log
     }
 
-    fn lines(&self, text: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
         matching(&self.written.lock().expect("no panic"), text)
+    }
+
+    /// Waits until `count` lines contain `text`, and answers them.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
+        self.wait(&format!("{count} log lines with `{text}`"), |log| {
+            let lines = matching(log, text);
+            (lines.len() >= count).then_some(lines)
+        })
     }
 
     fn wait<T>(&self, what: &str, mut found: impl FnMut(&Written) -> Option<T>) -> T {
@@ -263,7 +269,10 @@ fn matching(log: &Written, text: &str) -> Vec<String> {
 /// it does.
 pub(crate) fn turnstile(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
-    command.args(arguments).env_remove("RUST_LOG").env_remove("TURNSTILE_SECRET");
+    command.args(arguments);
+    for name in ["RUST_LOG", "TURNSTILE_SECRET", "NOTIFY_SOCKET"] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -337,8 +346,12 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// Whether a program that a test needs is there. Where it is not, the test is skipped, except in
 /// continuous integration, which must have them all.
 pub(crate) fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    has_program_in(&std::env::var_os("PATH").unwrap_or_default(), name)
+}
+
+/// The same with the folders to look into.
+pub(crate) fn has_program_in(path: &OsStr, name: &str) -> bool {
+    let is_there = std::env::split_paths(path).any(|folder| folder.join(name).is_file());
     is_there || skip(&format!("there is no {name}"))
 }
 
