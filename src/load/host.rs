@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 
 use super::generator::{Sample, Work};
 use super::pace::{Pace, Window};
+use super::places::Place;
 use super::plan::{Activity, Length, Plan};
-use super::remote::Place;
 use super::statistics::{Cause, Phase, Recorder, new_histogram};
 use super::tester::Usage;
 use crate::config::Address;

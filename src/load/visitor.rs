@@ -16,14 +16,17 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::host::Stage as RunStage;
+use super::places::Place;
 use super::plan::Activity;
-use super::remote::{Place, Remote};
 use super::source::LoadSource;
 use super::statistics::{Cause, Phase};
 use super::talk::{Talk, cause_of};
 use crate::net::dial;
 use crate::net::reactor::{Context, Next};
-use crate::net::socket::Stream;
+use crate::net::remote::Remote;
+use crate::net::socket::{Socket, Stream};
+use crate::net::tls::wire::ClientWire;
+use crate::net::udp_peer::Framing;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 use crate::proto::session::{CloseReason, Deadline, Step};
@@ -148,7 +151,7 @@ impl Visitor {
         let since = Instant::now();
         self.place %= context.host.places.len();
         let begun = match &context.host.places[self.place] {
-            Place::Datagrams(peer) => match Remote::datagrams(*peer, context) {
+            Place::Datagrams(peer) => match Remote::datagrams(*peer, Framing::Each, context) {
                 Ok(remote) => return self.arrive(remote, since, context),
                 Err(error) => Err(error),
             },
@@ -198,12 +201,11 @@ impl Visitor {
             Ok(true) => {
                 let dialed = std::mem::replace(&mut self.stage, Stage::Resting);
                 let Stage::Dialing { stream, heard, .. } = dialed else { return Next::Wait };
-                match Remote::stream(stream, context.host.plan.security.as_ref()) {
-                    Ok(mut remote) => {
-                        remote.handle_readiness(heard);
-                        self.arrive(remote, since, context)
-                    }
-                    Err(error) => self.fail_to_connect(&error, context),
+                let mut socket = Socket::new(stream, Side::Remote);
+                socket.handle_readiness(heard);
+                match ClientWire::over(socket, context.host.plan.secure.as_ref()) {
+                    Ok(wire) => self.arrive(Remote::Stream(wire), since, context),
+                    Err(error) => self.fail_to_connect(&io::Error::other(error), context),
                 }
             }
             Ok(false) if context.now >= since + self.timeout => {
@@ -325,9 +327,9 @@ impl Visitor {
             context.host.established += 1;
             let recorder = &mut context.host.recorder;
             let up = talk.up_at().unwrap_or(admitted);
-            if context.host.plan.security.is_some() {
+            if context.host.plan.secure.is_some() {
                 recorder.record_setup(Phase::Tls, self.visit, (talk.since(), up));
-                if talk.remote().was_resumed() {
+                if talk.was_resumed() {
                     recorder.count_resumed(self.visit);
                 }
             }

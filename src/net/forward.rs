@@ -12,18 +12,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use super::dial::{Race, Standing, Target};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
-use super::socket::Socket;
-use super::tls::socket::ClientSocket;
+pub use super::tls::client::Secure;
+use super::tls::wire::ClientWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
@@ -58,15 +55,6 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     connect_limit: Option<Duration>,
-}
-
-/// How TLS is spoken with a target.
-#[derive(Clone, Debug)]
-pub struct Secure {
-    /// What rustls works by.
-    pub config: Arc<ClientConfig>,
-    /// Whom the target must prove to be.
-    pub name: ServerName<'static>,
 }
 
 /// A target and how it has done lately.
@@ -139,12 +127,6 @@ pub struct Forward {
     state: State,
 }
 
-/// What faces the target.
-enum Onward {
-    Plain(Socket),
-    Tls(Box<ClientSocket>),
-}
-
 #[derive(Default)]
 enum State {
     /// Nobody was admitted yet, so nobody was called.
@@ -153,7 +135,7 @@ enum State {
     /// Calling a target.
     Calling(Call),
     /// Connected.
-    Joined(Onward),
+    Joined(ClientWire),
     /// No target answered.
     Failed(io::Error),
 }
@@ -193,8 +175,7 @@ impl Forward {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.state {
             State::Calling(call) => call.handle_readiness(readiness),
-            State::Joined(Onward::Plain(socket)) => socket.handle_readiness(readiness),
-            State::Joined(Onward::Tls(socket)) => socket.handle_readiness(readiness),
+            State::Joined(wire) => wire.handle_readiness(readiness),
             State::Idle | State::Failed(_) => {}
         }
     }
@@ -202,8 +183,7 @@ impl Forward {
     /// Makes the end of the connection a reset, because its stream was cut off.
     pub fn reset(&self) {
         match &self.state {
-            State::Joined(Onward::Plain(socket)) => socket.reset(),
-            State::Joined(Onward::Tls(socket)) => socket.reset(),
+            State::Joined(wire) => wire.reset(),
             State::Idle | State::Calling(_) | State::Failed(_) => {}
         }
     }
@@ -233,10 +213,9 @@ impl End for Forward {
     ) -> io::Result<Progress> {
         match &mut self.state {
             State::Idle | State::Calling(_) => Ok(Progress::Moved(0)),
-            State::Joined(Onward::Plain(socket)) => socket.exchange(to, from, turn),
-            State::Joined(Onward::Tls(socket)) => match socket.exchange(to, from, turn)? {
+            State::Joined(wire) => match wire.exchange(to, from, turn)? {
                 Progress::Broken => {
-                    let cause = socket.standing().cause.unwrap_or("it broke the rules");
+                    let cause = wire.standing().cause.unwrap_or("it broke the rules");
                     let why = format!("TLS with the target failed: {cause}");
                     Err(io::Error::new(io::ErrorKind::InvalidData, why))
                 }
@@ -247,8 +226,8 @@ impl End for Forward {
     }
 
     fn dispose(&mut self, pool: &mut Pool) {
-        if let State::Joined(Onward::Tls(socket)) = &mut self.state {
-            socket.dispose(pool);
+        if let State::Joined(wire) = &mut self.state {
+            wire.dispose(pool);
         }
     }
 }
@@ -290,9 +269,9 @@ impl Call {
         loop {
             let Known { target, secure, .. } = &targets.targets[self.index];
             let error = match self.step(target, secure.as_ref(), context) {
-                Ok(Some(onward)) => {
+                Ok(Some(wire)) => {
                     targets.succeeded(self.index);
-                    return State::Joined(onward);
+                    return State::Joined(wire);
                 }
                 Ok(None) => return State::Calling(self),
                 Err(error) => error,
@@ -311,7 +290,7 @@ impl Call {
         target: &Destination,
         secure: Option<&Secure>,
         context: &mut Context<'_, S>,
-    ) -> io::Result<Option<Onward>>
+    ) -> io::Result<Option<ClientWire>>
     where
         S::Host: AsMut<Names>,
     {
@@ -319,10 +298,8 @@ impl Call {
             self.race = places(target, context)?.map(|places| Race::new(places, Side::Local));
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
-            Some(Standing::Won(stream, readiness)) => {
-                let mut socket = Socket::new(stream, Side::Local);
-                socket.handle_readiness(readiness);
-                onward(socket, secure).map(Some)
+            Some(Standing::Won(socket)) => {
+                ClientWire::over(socket, secure).map(Some).map_err(io::Error::other)
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {
@@ -335,14 +312,6 @@ impl Call {
         }
         outcome
     }
-}
-
-/// The end over a connection, with TLS where it is said how.
-fn onward(socket: Socket, secure: Option<&Secure>) -> io::Result<Onward> {
-    let Some(Secure { config, name }) = secure else { return Ok(Onward::Plain(socket)) };
-    ClientSocket::over(socket, Arc::clone(config), name.clone())
-        .map(|socket| Onward::Tls(Box::new(socket)))
-        .map_err(io::Error::other)
 }
 
 /// The places in which a target is now; `None` while that is asked for.
