@@ -31,6 +31,7 @@ pub mod payload;
 pub mod places;
 pub mod plan;
 pub mod remarks;
+pub mod reply;
 pub mod run;
 pub mod show;
 pub mod source;

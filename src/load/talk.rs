@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::generator::{Fault, Generator};
+use super::generator::Generator;
 use super::host::Host;
+use super::reply::Fault;
 use super::statistics::Cause;
 use crate::net::remote::Remote;
 use crate::net::tls::wire::Wire;
