@@ -127,6 +127,9 @@ pub struct Forward {
     state: State,
 }
 
+/// What faces the target.
+type Onward = ClientWire;
+
 #[derive(Default)]
 enum State {
     /// Nobody was admitted yet, so nobody was called.
@@ -135,7 +138,7 @@ enum State {
     /// Calling a target.
     Calling(Call),
     /// Connected.
-    Joined(ClientWire),
+    Joined(Onward),
     /// No target answered.
     Failed(io::Error),
 }
@@ -175,7 +178,7 @@ impl Forward {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.state {
             State::Calling(call) => call.handle_readiness(readiness),
-            State::Joined(wire) => wire.handle_readiness(readiness),
+            State::Joined(onward) => onward.handle_readiness(readiness),
             State::Idle | State::Failed(_) => {}
         }
     }
@@ -183,7 +186,7 @@ impl Forward {
     /// Makes the end of the connection a reset, because its stream was cut off.
     pub fn reset(&self) {
         match &self.state {
-            State::Joined(wire) => wire.reset(),
+            State::Joined(onward) => onward.reset(),
             State::Idle | State::Calling(_) | State::Failed(_) => {}
         }
     }
@@ -213,9 +216,9 @@ impl End for Forward {
     ) -> io::Result<Progress> {
         match &mut self.state {
             State::Idle | State::Calling(_) => Ok(Progress::Moved(0)),
-            State::Joined(wire) => match wire.exchange(to, from, turn)? {
+            State::Joined(onward) => match onward.exchange(to, from, turn)? {
                 Progress::Broken => {
-                    let cause = wire.standing().cause.unwrap_or("it broke the rules");
+                    let cause = onward.standing().cause.unwrap_or("it broke the rules");
                     let why = format!("TLS with the target failed: {cause}");
                     Err(io::Error::new(io::ErrorKind::InvalidData, why))
                 }
@@ -226,8 +229,8 @@ impl End for Forward {
     }
 
     fn dispose(&mut self, pool: &mut Pool) {
-        if let State::Joined(wire) = &mut self.state {
-            wire.dispose(pool);
+        if let State::Joined(onward) = &mut self.state {
+            onward.dispose(pool);
         }
     }
 }
@@ -269,9 +272,9 @@ impl Call {
         loop {
             let Known { target, secure, .. } = &targets.targets[self.index];
             let error = match self.step(target, secure.as_ref(), context) {
-                Ok(Some(wire)) => {
+                Ok(Some(onward)) => {
                     targets.succeeded(self.index);
-                    return State::Joined(wire);
+                    return State::Joined(onward);
                 }
                 Ok(None) => return State::Calling(self),
                 Err(error) => error,
@@ -290,7 +293,7 @@ impl Call {
         target: &Destination,
         secure: Option<&Secure>,
         context: &mut Context<'_, S>,
-    ) -> io::Result<Option<ClientWire>>
+    ) -> io::Result<Option<Onward>>
     where
         S::Host: AsMut<Names>,
     {
@@ -299,7 +302,7 @@ impl Call {
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
             Some(Standing::Won(socket)) => {
-                ClientWire::over(socket, secure).map(Some).map_err(io::Error::other)
+                Onward::over(socket, secure).map(Some).map_err(io::Error::other)
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {
