@@ -45,6 +45,9 @@
 //!        Closing ---------- or took too long ------+
 //! ```
 //!
+//! A connection from a proxy comes to this only when the proxy has said
+//! [for whom](proto::proxy_protocol) it is.
+//!
 //! # The way of one event
 //!
 //! 1. [`Reactor::turn`](net::reactor::Reactor::turn) sleeps in `poll`. Each event that it returns

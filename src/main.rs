@@ -89,7 +89,8 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "turnstile: {}", tls::INSECURE);
     }
     let tls = tls::upstream(&options)?;
-    let upstream = Upstream { gate: gate(&credentials)?, target: Some(target), tls };
+    let gate = gate(&credentials)?;
+    let upstream = Upstream { gate, target: Some(target), tls, ..Upstream::default() };
     let upstream = Box::new(upstream);
     let connect = Some(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });

@@ -83,6 +83,7 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
     assert_eq!(bare.limits.connections, 10_000);
     assert_eq!(bare.limits.buffer, 65_536);
     let expected = Timeouts {
+        proxy: Some(Duration::from_secs(10)),
         tls: Some(Duration::from_secs(10)),
         auth: Some(Duration::from_secs(10)),
         idle: Some(Duration::from_secs(600)),
@@ -100,7 +101,8 @@ fn every_key_reaches_the_plan() {
          [[secret]]\nname = 'one'\nvalue = '1'\n[[secret]]\nname = 'two'\nvalue = '2'\n\
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
          auth = 'hmac-sha256'\nunix_mode = '0660'\n\
-         timeouts = { auth = '0s', idle = '250ms', half_close = '1h', lifetime = '2m' }\n\
+         timeouts = { proxy = '3s', auth = '0s', idle = '250ms', half_close = '1h', \
+         lifetime = '2m' }\n\
          [[listener]]\nname = 'b'\naddress = 'udp://0.0.0.0:7'\nservice = 'echo'\namplify = true\n\
          [[listener]]\nname = 'c'\naddress = 'tcp://[::]:7'\nservice = 'echo'\n\
          auth = 'hmac-md5'\nsecrets = ['two']\n",
@@ -113,6 +115,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
     let expected = Timeouts {
+        proxy: Some(Duration::from_secs(3)),
         tls: Some(Duration::from_secs(10)),
         auth: None,
         idle: Some(Duration::from_millis(250)),
@@ -176,6 +179,72 @@ fn wrong_values_are_pointed_at() {
     let idle = problems(&format!("{UPPER}timeouts.idle = '10 min'\n"));
     assert_eq!(idle.len(), 1);
     assert!(idle[0].starts_with("5:17 `idle`: `10 min` is not a duration"), "{idle:?}");
+}
+
+#[test]
+fn proxies_are_read_and_wrong_ones_pointed_at() {
+    let with = |address: &str, proxies: &str| {
+        format!("{}proxy_protocol_from = {proxies}\n", UPPER.replace("localhost:80", address))
+    };
+    let cases = [
+        ("h:80", "'10.0.0.1'", "expected a list, found a string"),
+        ("h:80", "[10]", "expected a string, found a whole number"),
+        ("h:80", "['10.0.0.0/33']", "`10.0.0.0/33` is no address of a proxy"),
+        ("h:80", "['10.1.2.3/8']", "`10.1.2.3/8` is in the middle of the network 10.0.0.0/8"),
+    ];
+    for (address, proxies, expected) in cases {
+        let expected = format!("5:23 `proxy_protocol_from`: {expected}");
+        assert_eq!(problems(&with(address, proxies)), [expected]);
+    }
+    let cases = [
+        ("h:80", "['unix']", "nobody comes to a tcp address from a Unix socket"),
+        ("unix:///run/a", "['10.0.0.1', 'unix']", "who comes to a Unix socket has no address"),
+        ("udp://h:80", "['10.0.0.1']", "datagrams have no connection to announce"),
+    ];
+    for (address, proxies, expected) in cases {
+        assert_eq!(problems(&with(address, proxies)), [format!("5:23 {expected}")]);
+    }
+    let misspelt = format!("{UPPER}proxy_protocol_form = []\n");
+    let report = parse(&misspelt).expect_err("a misspelt key");
+    let help = report.problems().next().map(|problem| problem.help.to_owned());
+    assert_eq!(help.as_deref(), Some("did you mean `proxy_protocol_from`?"));
+
+    let sound = plan(&with("h:80", "['192.0.2.10', '10.0.0.0/8', '2001:db8::/32']"));
+    let proxies: Vec<_> = sound.listeners[0].proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["192.0.2.10", "10.0.0.0/8", "2001:db8::/32"]);
+    assert_eq!(plan(&with("unix:///run/a", "['unix']")).listeners[0].proxies.len(), 1);
+    assert_eq!(plan(UPPER).listeners[0].proxies, []);
+}
+
+#[test]
+fn believing_everyone_is_warned_of() {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let warnings = |proxies: &str| {
+        plan(&format!("{UPPER}proxy_protocol_from = ['{proxies}']\n")).warnings(now)
+    };
+    for everyone in ["0.0.0.0/0", "::/0"] {
+        let warnings = warnings(everyone);
+        let expected = "listener `a`: proxy_protocol_from holds every address there is";
+        assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
+    }
+    assert_eq!(warnings("10.0.0.0/8"), [""; 0]);
+}
+
+#[test]
+fn wrong_versions_of_the_proxy_protocol_are_pointed_at() {
+    let forward = |version: &str| {
+        let to = "'forward'\nto = 'b:1'\n[listener.upstream]";
+        format!("{}proxy_protocol = {version}\n", UPPER.replace("'upper'", to))
+    };
+    let unknown = "7:18 `proxy_protocol`: unknown version `v3` of the PROXY protocol";
+    assert_eq!(problems(&forward("'v3'")), [unknown]);
+    let number = "7:18 `proxy_protocol`: expected a string, found a whole number";
+    assert_eq!(problems(&forward("2")), [number]);
+    let Service::Forward { upstream, .. } = plan(&forward("'v2'")).listeners.remove(0).service
+    else {
+        panic!("it forwards");
+    };
+    assert_eq!(upstream.proxy_protocol.map(|version| version.to_string()).as_deref(), Some("v2"));
 }
 
 #[test]

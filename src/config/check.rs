@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::proto::gate::Secret;
+use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
 use super::plan::{DEFAULT_UNIX_MODE, Gate, Limits, Listener, Plan, Resolver, Service, Timeouts};
@@ -87,6 +88,7 @@ fn listener(
     let address = table.require("address", values::listener_address, faults);
     let place = address.as_ref().map(Spanned::get_ref);
     let gate = gate(&mut table, address.as_ref(), around.secrets, faults);
+    let proxies = proxies(&mut table, place, faults);
     let tls = tls(&mut table, address.as_ref(), around, faults);
     let (timeouts, connect) = timeouts(&mut table, place, faults);
     let service = services::read(&mut table, connect, around, faults);
@@ -122,6 +124,7 @@ fn listener(
         address: address?.into_inner(),
         service: service?,
         gate,
+        proxies,
         tls,
         timeouts,
         amplify: amplify.is_some_and(Spanned::into_inner),
@@ -196,6 +199,27 @@ fn gate(
     Some(Gate { digest, secrets: admitted })
 }
 
+fn proxies(table: &mut Table<'_>, address: Option<&Address>, faults: &mut Faults) -> Vec<Trusted> {
+    let Some(proxies) = table.take("proxy_protocol_from", values::proxies, faults) else {
+        return Vec::new();
+    };
+    let is_unix = |it: &Trusted| matches!(it, Trusted::Unix);
+    let (message, help) = match address {
+        Some(Address::Udp(_)) => {
+            ("datagrams have no connection to announce", "remove it, or listen on tcp://")
+        }
+        Some(Address::Tcp(_)) if proxies.get_ref().iter().any(is_unix) => {
+            ("nobody comes to a tcp address from a Unix socket", "write the addresses of proxies")
+        }
+        Some(Address::Unix(_)) if !proxies.get_ref().iter().all(is_unix) => {
+            ("who comes to a Unix socket has no address", "write [\"unix\"] to believe all of them")
+        }
+        _ => return proxies.into_inner(),
+    };
+    faults.add(proxies.span(), Fault::new(message, "here", help));
+    Vec::new()
+}
+
 fn tls(
     table: &mut Table<'_>,
     address: Option<&Spanned<Address>>,
@@ -241,6 +265,7 @@ fn timeouts(
         let help = "remove the timeouts, or listen on tcp://";
         faults.add(table.span(), Fault::new(message, "on a udp address", help));
     }
+    set(&mut timeouts.proxy, table.take("proxy", values::timeout, faults));
     set(&mut timeouts.tls, table.take("tls", values::timeout, faults));
     set(&mut timeouts.auth, table.take("auth", values::timeout, faults));
     set(&mut timeouts.idle, table.take("idle", values::timeout, faults));

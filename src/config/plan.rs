@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::http_connect::{Authority, Rule};
+use crate::proto::proxy_protocol::{Trusted, Version};
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
@@ -52,6 +53,7 @@ impl Plan {
             address: local,
             service,
             gate: None,
+            proxies: Vec::new(),
             tls: None,
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
             amplify: false,
@@ -70,7 +72,7 @@ impl Plan {
     #[must_use]
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
-        credentials
+        let expired = credentials
             .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
             .filter(|(_, credential)| credential.expires <= now)
             .map(|(name, Credential { cert, expires, .. })| {
@@ -78,8 +80,15 @@ impl Plan {
                     "listener `{name}`: the certificate in {cert} expired on {expires}, and \
                      clients will refuse it; make a new one"
                 )
-            })
-            .collect()
+            });
+        let everyone = |it: &&Listener| it.proxies.iter().any(Trusted::is_everyone);
+        let credulous = self.listeners.iter().filter(everyone).map(|Listener { name, .. }| {
+            format!(
+                "listener `{name}`: proxy_protocol_from holds every address there is, so anyone \
+                 can claim to be anyone; name the proxies alone"
+            )
+        });
+        expired.chain(credulous).collect()
     }
 }
 
@@ -126,6 +135,9 @@ pub struct Listener {
     pub service: Service,
     /// Who is admitted; `None` admits everyone, as every udp listener does.
     pub gate: Option<Gate>,
+    /// The proxies, which say with a header of the PROXY protocol for whom they connect. Nobody
+    /// else's header is read, and a udp listener's neither.
+    pub proxies: Vec<Trusted>,
     /// The TLS that it speaks; `None` speaks none, as every udp listener does.
     pub tls: Option<Tls>,
     /// How long its connections may wait; of no meaning to a udp listener.
@@ -165,6 +177,8 @@ pub enum Service {
 pub struct Upstream {
     /// What answers the exit's challenge, where it has a gate.
     pub gate: Option<(Secret, Digest)>,
+    /// In which version of the PROXY protocol the target is told who the client is, where it is.
+    pub proxy_protocol: Option<Version>,
     /// What the exit is asked to connect to, where it is not told by its own configuration.
     pub target: Option<Authority>,
     /// How TLS is spoken with targets that are `tls://`.
@@ -178,7 +192,9 @@ impl PartialEq for Upstream {
             (None, None) => true,
             _ => false,
         };
-        gates_are_equal && (&self.target, &self.tls) == (&other.target, &other.tls)
+        gates_are_equal
+            && (self.proxy_protocol, &self.target, &self.tls)
+                == (other.proxy_protocol, &other.target, &other.tls)
     }
 }
 

@@ -92,6 +92,8 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
+    let proxies: Vec<_> = listener.proxies.iter().map(|it| quoted(it.to_string())).collect();
+    writeln!(out, "proxy_protocol_from = [{}]", proxies.join(", "))?;
     if let Some(tls) = &listener.tls {
         tls::write(out, tls)?;
     }
@@ -117,6 +119,9 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
             writeln!(out, "secret = {}", quoted(secret.name()))?;
         }
     }
+    if let Some(version) = upstream.proxy_protocol {
+        writeln!(out, "proxy_protocol = {}", quoted(version.to_string()))?;
+    }
     match &upstream.target {
         None => Ok(()),
         Some(target) => writeln!(out, "target = {}", quoted(target.to_string())),
@@ -126,6 +131,7 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
 
 fn write_timeouts(out: &mut String, timeouts: &Timeouts) -> fmt::Result {
     writeln!(out, "[listener.timeouts]")?;
+    writeln!(out, "proxy = {}", show_timeout(timeouts.proxy))?;
     writeln!(out, "tls = {}", show_timeout(timeouts.tls))?;
     writeln!(out, "auth = {}", show_timeout(timeouts.auth))?;
     writeln!(out, "idle = {}", show_timeout(timeouts.idle))?;
@@ -156,6 +162,7 @@ mod tests {
     use crate::config::plan::{DEFAULT_UNIX_MODE, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
+    use crate::proto::proxy_protocol::{Trusted, Version};
 
     use super::*;
 
@@ -187,9 +194,16 @@ mod tests {
 
     fn timeouts() -> impl Strategy<Value = Timeouts> {
         let any = || prop::option::of(duration());
-        (any(), any(), any(), any(), any()).prop_map(|(tls, auth, idle, half_close, lifetime)| {
-            Timeouts { tls, auth, idle, half_close, lifetime }
-        })
+        (any(), any(), any(), any(), any(), any()).prop_map(
+            |(proxy, tls, auth, idle, half_close, lifetime)| Timeouts {
+                proxy,
+                tls,
+                auth,
+                idle,
+                half_close,
+                lifetime,
+            },
+        )
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
@@ -224,11 +238,14 @@ mod tests {
         let to = prop::collection::vec(target, 1..4);
         let gate = prop::option::of(prop::sample::select(vec![Digest::Md5, Digest::Sha256]));
         let target = prop::option::of("[a-z]{1,8}:[1-9][0-9]{0,3}");
-        let upstream = (gate, target).prop_map(move |(digest, target)| Upstream {
-            gate: digest.map(|digest| (secret.clone(), digest)),
-            target: target.map(|target| target.parse().expect("host:port")),
-            tls: UpstreamTls::default(),
-        });
+        let version = prop::option::of(prop::sample::select(vec![Version::V1, Version::V2]));
+        let upstream =
+            (gate, version, target).prop_map(move |(digest, version, target)| Upstream {
+                gate: digest.map(|digest| (secret.clone(), digest)),
+                proxy_protocol: version,
+                target: target.map(|target| target.parse().expect("host:port")),
+                tls: UpstreamTls::default(),
+            });
         let forward =
             (to, prop::option::of(duration()), upstream).prop_map(|(to, connect, upstream)| {
                 Service::Forward { to, connect, upstream: Box::new(upstream) }
@@ -248,14 +265,18 @@ mod tests {
         let gate = (digest, prop::sample::subsequence(secrets, 1..=2))
             .prop_map(|(digest, secrets)| Gate { digest, secrets });
         let place = (0..3u8, any::<bool>(), 0..=0o777u32);
-        (place, service(known), prop::option::of(gate), timeouts()).prop_map(
-            |((scheme, amplify, mode), service, gate, timeouts)| {
+        let proxies = prop::sample::subsequence(vec!["192.0.2.10", "10.0.0.0/8", "::/0"], 0..=3);
+        (place, service(known), prop::option::of(gate), proxies, timeouts()).prop_map(
+            |((scheme, amplify, mode), service, gate, proxies, timeouts)| {
+                let read = |text: &str| text.parse().expect("a proxy");
+                let proxies = proxies.into_iter().map(read).collect();
                 let at = HostPort { host: "::1".to_owned(), port: 0 };
                 let plain = Listener {
                     name: String::new(),
                     address: Address::Tcp(at.clone()),
                     service,
                     gate,
+                    proxies,
                     tls: None,
                     timeouts,
                     amplify: false,
@@ -265,6 +286,7 @@ mod tests {
                     0 => plain,
                     1 => Listener {
                         address: Address::Unix(PathBuf::from("/run/é \"gate\"")),
+                        proxies: if amplify { vec![Trusted::Unix] } else { Vec::new() },
                         unix_mode: mode,
                         ..plain
                     },
@@ -272,6 +294,7 @@ mod tests {
                         address: Address::Udp(at),
                         service: Service::Own(Kind::Echo),
                         gate: None,
+                        proxies: Vec::new(),
                         timeouts: Timeouts::default(),
                         amplify,
                         ..plain

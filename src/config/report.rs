@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 19] = [
+const PUBLIC_KEYS: [&str; 22] = [
     "address",
     "amplify",
     "auth",
@@ -89,6 +89,9 @@ const PUBLIC_KEYS: [&str; 19] = [
     "idle",
     "lifetime",
     "name",
+    "proxy",
+    "proxy_protocol",
+    "proxy_protocol_from",
     "service",
     "target",
     "text",

@@ -116,6 +116,7 @@ fn upstream(
     let auth = table.take("auth", values::auth, faults);
     let secret = table.take("secret", values::name, faults);
     let target = table.take("target", values::authority, faults);
+    let proxy_protocol = table.take("proxy_protocol", values::proxy_version, faults);
     if !has_tls && let Some(key) = UPSTREAM_KEYS.into_iter().find(|key| table.has(key)) {
         let message = format!("`{key}` is for TLS, and no target is tls://");
         let help = "write the target as tls://host:port, or remove the keys of TLS";
@@ -143,5 +144,10 @@ fn upstream(
         }
         (None, None) => None,
     };
-    Upstream { gate, target: target.map(Spanned::into_inner), tls }
+    Upstream {
+        gate,
+        proxy_protocol: proxy_protocol.map(Spanned::into_inner),
+        target: target.map(Spanned::into_inner),
+        tls,
+    }
 }

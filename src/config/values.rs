@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
 use crate::proto::http_connect::{Authority, AuthorityError, Rule, RuleError};
+use crate::proto::proxy_protocol::trust::TRUSTED_FORMS;
+use crate::proto::proxy_protocol::{Trusted, TrustedError, Version, VersionError};
 use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
 use crate::proto::service::Kind;
 
@@ -183,6 +185,32 @@ fn target(text: Result<String, Fault>) -> Result<Address, Fault> {
         Ok(_) => Err(Fault::new(format!("`{text}` cannot be forwarded to"), "not a target", RIGHT)),
         Err(error) => Err(Fault::new(error.to_string(), "not an address", RIGHT)),
     }
+}
+
+/// Proxies that say for whom they connect.
+pub(super) fn proxies(value: DeValue<'_>) -> Result<Vec<Trusted>, Fault> {
+    const RIGHT: &str = "write a list such as [\"192.0.2.10\", \"10.0.0.0/8\"]";
+    let DeValue::Array(array) = value else { return Err(wrong_type(&value, "a list", RIGHT)) };
+    let proxy = |element: Spanned<DeValue<'_>>| {
+        let text = text(element.into_inner())?;
+        text.parse().map_err(|error: TrustedError| {
+            let help = match &error {
+                TrustedError::NoAddress(_) => format!("write {TRUSTED_FORMS}"),
+                TrustedError::Inside { given, network } => {
+                    format!("write {network} for all of it, or {} for one address", given.addr())
+                }
+            };
+            Fault::new(error.to_string(), "not a proxy", help)
+        })
+    };
+    array.into_iter().map(proxy).collect()
+}
+
+/// A version of the PROXY protocol.
+pub(super) fn proxy_version(value: DeValue<'_>) -> Result<Version, Fault> {
+    text(value)?
+        .parse()
+        .map_err(|error: VersionError| Fault::new(error.to_string(), "unknown", "write v1 or v2"))
 }
 
 /// What `service = "reply"` answers.

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::DaemonSource;
+use super::arrival::Arrival;
 use super::connection::{Connection, Offer};
 use super::host::Phase;
 use crate::net::listener::{Accept, Listener, Peer};
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::event::{Event, Readiness};
-use crate::proto::gate::CHALLENGE_LEN;
 
 /// How many connections one listener takes in one turn before the others have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -91,19 +91,14 @@ impl Acceptor {
     }
 
     fn admit(&mut self, stream: Stream, peer: Peer, context: &mut Context<'_, DaemonSource>) {
-        let challenge = match self.offer.keyring {
-            Some(_) => context.host.nonces.fresh(),
-            None => Ok([0; CHALLENGE_LEN]),
-        };
-        let challenge = match challenge {
+        if self.offer.is_announced_by(&peer) {
+            return self.expect_header(stream, peer, context);
+        }
+        let challenge = match self.offer.challenge(&mut context.host.nonces) {
             Ok(challenge) => challenge,
-            Err(error) => {
+            Err(reason) => {
                 context.host.admissions.counts.accept_failures += 1;
-                return self.refuse(
-                    &peer,
-                    &format!("no randomness for its challenge: {error}"),
-                    context,
-                );
+                return self.refuse(&peer, &reason, context);
             }
         };
         if let Err(reason) = context.host.admissions.enter(&peer) {
@@ -112,6 +107,15 @@ impl Acceptor {
         let offer = Rc::clone(&self.offer);
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
         context.spawn(DaemonSource::Connection(connection));
+    }
+
+    /// Lets a proxy in, which is to say first for whom it connects.
+    fn expect_header(&self, stream: Stream, proxy: Peer, context: &mut Context<'_, DaemonSource>) {
+        if let Err(reason) = context.host.admissions.enter_unnamed() {
+            return self.refuse(&proxy, &reason, context);
+        }
+        let arrival = Arrival::new(stream, proxy, Rc::clone(&self.offer), context.now);
+        context.spawn(DaemonSource::Arrival(Box::new(arrival)));
     }
 
     fn refuse(

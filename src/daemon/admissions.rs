@@ -27,6 +27,8 @@ pub struct Counts {
     pub over_limit: u64,
     /// Connections closed at once because their address had too many.
     pub over_ip_limit: u64,
+    /// Connections whose proxy did not say for whom they were, as it had to.
+    pub bad_proxy_headers: u64,
     /// Connections that did not pass the gate.
     pub refused_at_gate: u64,
     /// Times that accepting paused for want of descriptors or memory.
@@ -43,11 +45,12 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "accepted={} over_limit={} over_ip_limit={} refused_at_gate={} accept_pauses={} \
-             accept_failures={} datagrams={} datagrams_dropped={}",
+            "accepted={} over_limit={} over_ip_limit={} bad_proxy_headers={} refused_at_gate={} \
+             accept_pauses={} accept_failures={} datagrams={} datagrams_dropped={}",
             self.accepted,
             self.over_limit,
             self.over_ip_limit,
+            self.bad_proxy_headers,
             self.refused_at_gate,
             self.accept_pauses,
             self.accept_failures,
@@ -97,10 +100,28 @@ impl Admissions {
     /// # Errors
     /// Which limit is reached; it is counted.
     pub fn enter(&mut self, peer: &Peer) -> Result<(), TurnedAway> {
-        if self.open >= self.limit {
-            self.counts.over_limit += 1;
-            return Err(TurnedAway::Full(self.limit));
-        }
+        self.find_room()?;
+        self.name(peer)?;
+        self.add();
+        Ok(())
+    }
+
+    /// Lets one in of whom nobody knows yet who it is; who must be [`name`](Self::name)d, or
+    /// [`leave_unnamed`](Self::leave_unnamed).
+    ///
+    /// # Errors
+    /// The limit on all is reached; it is counted.
+    pub fn enter_unnamed(&mut self) -> Result<(), TurnedAway> {
+        self.find_room()?;
+        self.add();
+        Ok(())
+    }
+
+    /// The one that was let in without a name is `peer`. Where that is an error, it stays unnamed.
+    ///
+    /// # Errors
+    /// Its address has too many; it is counted.
+    pub fn name(&mut self, peer: &Peer) -> Result<(), TurnedAway> {
         if let Some(ip) = self.counted_ip(peer) {
             let open = self.by_ip.entry(ip).or_insert(0);
             if *open >= self.limit_per_ip {
@@ -109,14 +130,17 @@ impl Admissions {
             }
             *open += 1;
         }
-        self.open += 1;
-        self.counts.accepted += 1;
         Ok(())
+    }
+
+    /// One who was let in without a name has gone without one.
+    pub fn leave_unnamed(&mut self) {
+        self.open -= 1;
     }
 
     /// One who was let in has gone.
     pub fn leave(&mut self, peer: &Peer) {
-        self.open -= 1;
+        self.leave_unnamed();
         if let Some(ip) = self.counted_ip(peer)
             && let Some(open) = self.by_ip.get_mut(&ip)
         {
@@ -127,19 +151,32 @@ impl Admissions {
         }
     }
 
+    fn find_room(&mut self) -> Result<(), TurnedAway> {
+        if self.open >= self.limit {
+            self.counts.over_limit += 1;
+            return Err(TurnedAway::Full(self.limit));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self) {
+        self.open += 1;
+        self.counts.accepted += 1;
+    }
+
     /// The address that a peer is counted under. An IPv6 host commands a whole /64, so that is
     /// what counts as one address.
     fn counted_ip(&self, peer: &Peer) -> Option<IpAddr> {
-        match peer {
-            Peer::Inet(address) if self.limit_per_ip > 0 => Some(match address.ip() {
-                IpAddr::V6(ip) => {
-                    let network = u128::from(ip) >> 64 << 64;
-                    IpAddr::V6(Ipv6Addr::from(network))
-                }
-                v4 @ IpAddr::V4(_) => v4,
-            }),
-            _ => None,
+        if self.limit_per_ip == 0 {
+            return None;
         }
+        Some(match peer.address()?.ip() {
+            IpAddr::V6(ip) => {
+                let network = u128::from(ip) >> 64 << 64;
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
     }
 }
 
@@ -161,6 +198,21 @@ mod tests {
         admissions.leave(&Peer::Unix(None));
         assert_eq!(admissions.enter(&one), Ok(()));
         assert_eq!((admissions.open(), admissions.counts.over_limit), (2, 1));
+    }
+
+    #[test]
+    fn who_has_no_name_yet_counts_in_the_total_alone() {
+        let mut admissions = Admissions::new(3, 1);
+        let one = peer("192.0.2.1:1");
+        for _ in 0..3 {
+            assert_eq!(admissions.enter_unnamed(), Ok(()));
+        }
+        assert_eq!(admissions.enter_unnamed(), Err(TurnedAway::Full(3)));
+        assert_eq!(admissions.name(&one), Ok(()));
+        assert_eq!(admissions.name(&one), Err(TurnedAway::TooManyFrom(1)));
+        admissions.leave_unnamed();
+        admissions.leave(&one);
+        assert_eq!((admissions.open(), admissions.by_ip.len()), (1, 0));
     }
 
     #[test]

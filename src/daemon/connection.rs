@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustls::ServerConfig;
 
 use super::DaemonSource;
-use super::host::{Host, Phase};
+use super::host::{Host, Nonces, Phase};
 use super::remote::Remote;
 use crate::net::exit::{Allowed, Exit};
 use crate::net::forward::{Forward, Targets};
@@ -18,9 +18,10 @@ use crate::net::socket::Stream;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
-use crate::proto::gate::{Challenge, Keyring};
+use crate::proto::gate::{CHALLENGE_LEN, Challenge, Keyring};
 use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
+use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
@@ -34,6 +35,8 @@ pub struct Offer {
     pub keyring: Option<Rc<Keyring>>,
     /// The TLS that is spoken; none where there is none.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Who has to say first for whom they connect.
+    pub proxies: Vec<Trusted>,
     /// How long a connection may take.
     pub timeouts: Rc<Timeouts>,
 }
@@ -42,8 +45,15 @@ pub struct Offer {
 pub enum Service {
     /// A service of this program.
     Own(Kind),
-    /// Whoever listens at one of these, told these lines first.
-    Forward(Targets, Vec<Line>),
+    /// Whoever listens at one of the targets.
+    Forward {
+        /// Where they are.
+        targets: Targets,
+        /// What they are told before the peer's bytes.
+        lines: Vec<Line>,
+        /// In which version of the PROXY protocol they are told of the peer, where they are.
+        announces: Option<Version>,
+    },
     /// Whoever the peer asks for, within what is allowed.
     Connect(Rc<Allowed>),
 }
@@ -53,9 +63,39 @@ impl Service {
         match self {
             Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
             Self::Own(kind) => Local::Service(kind.stream()),
-            Self::Forward(_, lines) => {
+            Self::Forward { lines, .. } => {
                 Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
             }
+        }
+    }
+}
+
+impl Offer {
+    /// Whether this peer is a proxy, which has to say first for whom it connects.
+    #[must_use]
+    pub fn is_announced_by(&self, peer: &Peer) -> bool {
+        let address = || peer.address().map(|address| address.ip());
+        self.proxies.iter().any(|trusted| trusted.covers(address()))
+    }
+
+    /// What the gate asks next; of no meaning where there is none.
+    ///
+    /// # Errors
+    /// Why nothing can be asked.
+    pub fn challenge(&self, nonces: &mut Nonces) -> Result<Challenge, String> {
+        match self.keyring {
+            Some(_) => {
+                nonces.fresh().map_err(|error| format!("no randomness for its challenge: {error}"))
+            }
+            None => Ok([0; CHALLENGE_LEN]),
+        }
+    }
+
+    /// In which version of the PROXY protocol the target is told of the peer.
+    fn announces(&self) -> Option<Version> {
+        match &self.service {
+            Service::Forward { announces, .. } => *announces,
+            Service::Own(_) | Service::Connect(_) => None,
         }
     }
 }
@@ -88,7 +128,7 @@ impl Connection {
             None => Admission::Open,
         };
         let session = Session::new(
-            Remote::new(stream, offer.tls.as_ref()),
+            Remote::new(stream, offer.tls.as_ref(), offer.announces() == Some(Version::V2)),
             offer.service.local_end(now),
             admission,
             Rc::clone(&offer.timeouts),
@@ -160,18 +200,36 @@ impl Connection {
             return false;
         }
         match (self.session.local(), &self.offer.service) {
-            (Local::Forward(introduced), Service::Forward(targets, _)) => {
+            (Local::Forward(introduced), Service::Forward { targets, .. }) => {
                 let forward = introduced.end();
                 let was_dialing = forward.is_dialing();
                 forward.advance(targets, context);
                 let has_settled = was_dialing && !forward.is_dialing();
                 if has_settled {
                     introduced.begin(targets.deadline(context.now));
+                    self.announce(context);
                 }
                 has_settled
             }
             (Local::Exit(exit), _) => exit.advance(context),
             _ => false,
+        }
+    }
+
+    /// Tells the target that has just answered who the peer is, where it is to know.
+    fn announce(&mut self, context: &mut Context<'_, DaemonSource>) {
+        let Some(version) = self.offer.announces() else { return };
+        let remote = self.session.remote_ref();
+        let addresses = self.peer.announced().or_else(|| {
+            let (source, destination) = (self.peer.address()?, remote.local_address()?);
+            Some(Addresses { source, destination })
+        });
+        let identity = self.session.identity();
+        let client = Client { addresses, security: remote.security(), identity };
+        let header = client.header(version);
+        let (_, _, mut watch) = context.parts(&self.offer.name, &self.peer);
+        if let Local::Forward(introduced) = self.session.local() {
+            introduced.end().announce(&header, &mut watch);
         }
     }
 

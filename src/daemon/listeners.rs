@@ -100,6 +100,7 @@ fn offer(
         service: service(listener, names, key_log)?,
         keyring: gate.map(|gate| Rc::new(Keyring::new(gate.digest, &gate.secrets))),
         tls: tls.transpose()?,
+        proxies: listener.proxies.clone(),
         timeouts: Rc::new(listener.timeouts),
     }))
 }
@@ -121,7 +122,8 @@ fn service(
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
             lines.extend(upstream.target.clone().map(Line::Ask));
-            Ok(Service::Forward(Targets::new(targets, *connect), lines))
+            let targets = Targets::new(targets, *connect);
+            Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })
         }
     }
 }

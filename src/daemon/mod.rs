@@ -7,6 +7,7 @@
 //! | [`listeners`] | from a listener of the plan to a bound socket |
 //! | [`open_error`] | why it could not be bound |
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
+//! | [`arrival`] | a connection whose proxy has yet to say for whom it is |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
 //! | [`remote`] | the end of a connection that faces the network, with TLS or without |
 //! | [`tls`] | from a listener's plan to what rustls works by |
@@ -17,6 +18,7 @@
 
 pub mod acceptor;
 pub mod admissions;
+pub mod arrival;
 pub mod connection;
 pub mod datagrams;
 pub mod host;
@@ -37,6 +39,7 @@ use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
 use acceptor::Acceptor;
+use arrival::Arrival;
 use connection::Connection;
 use datagrams::Datagrams;
 use host::Host;
@@ -50,6 +53,8 @@ pub use start::{Daemon, StartError};
 pub enum DaemonSource {
     /// An accepted connection.
     Connection(Connection),
+    /// A connection that a proxy has to announce first.
+    Arrival(Box<Arrival>),
     /// A TCP or Unix listener.
     Acceptor(Box<Acceptor>),
     /// A UDP service.
@@ -66,6 +71,7 @@ impl Source for DaemonSource {
     fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
         match self {
             Self::Connection(connection) => connection.start(context),
+            Self::Arrival(arrival) => arrival.start(context),
             Self::Acceptor(acceptor) => acceptor.start(context),
             Self::Datagrams(datagrams) => datagrams.start(context),
             Self::Queries(queries) => queries.start(context),
@@ -76,6 +82,7 @@ impl Source for DaemonSource {
     fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match self {
             Self::Connection(connection) => connection.handle_readiness(side, readiness),
+            Self::Arrival(arrival) => arrival.handle_readiness(readiness),
             Self::Acceptor(acceptor) => acceptor.handle_readiness(readiness),
             Self::Datagrams(datagrams) => datagrams.handle_readiness(readiness),
             Self::Queries(queries) => queries.handle_readiness(),
@@ -86,6 +93,7 @@ impl Source for DaemonSource {
     fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
         match self {
             Self::Connection(connection) => connection.run(context),
+            Self::Arrival(arrival) => arrival.run(context),
             Self::Acceptor(acceptor) => acceptor.run(context),
             Self::Datagrams(datagrams) => datagrams.run(context),
             Self::Queries(queries) => queries.run(context),
@@ -96,6 +104,7 @@ impl Source for DaemonSource {
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Connection(connection) => connection.deadline(),
+            Self::Arrival(arrival) => arrival.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
             Self::Datagrams(_) => None,
             Self::Queries(queries) => queries.deadline(),

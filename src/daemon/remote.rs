@@ -1,6 +1,7 @@
 //! The end of a connection that faces the network: a socket, with TLS or without.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -12,6 +13,7 @@ use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::pipe::Pipe;
+use crate::proto::proxy_protocol::Security;
 
 /// An accepted socket. What TLS needs stands apart, so that plain connections stay small.
 pub enum Remote {
@@ -22,12 +24,30 @@ pub enum Remote {
 }
 
 impl Remote {
-    /// The end over an accepted stream, with TLS where there is a configuration for it.
+    /// The end over an accepted stream, with TLS where there is a configuration for it;
+    /// `keeps_name` keeps the name that the client asks for by TLS.
     #[must_use]
-    pub fn new(stream: Stream, tls: Option<&Arc<ServerConfig>>) -> Self {
-        match tls {
-            None => Self::Plain(Socket::new(stream, Side::Remote)),
-            Some(config) => Self::Tls(Box::new(ServerSocket::accept(stream, Arc::clone(config)))),
+    pub fn new(stream: Stream, tls: Option<&Arc<ServerConfig>>, keeps_name: bool) -> Self {
+        let Some(config) = tls else { return Self::Plain(Socket::new(stream, Side::Remote)) };
+        let socket = ServerSocket::accept(stream, Arc::clone(config));
+        Self::Tls(Box::new(if keeps_name { socket.keep_server_name() } else { socket }))
+    }
+
+    /// The address that the peer connected to, where it is an Internet address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(socket) => socket.local_address(),
+            Self::Tls(socket) => socket.socket_ref().local_address(),
+        }
+    }
+
+    /// What is known of the peer's TLS.
+    #[must_use]
+    pub fn security(&self) -> Option<Security<'_>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(socket) => socket.security(),
         }
     }
 

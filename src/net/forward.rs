@@ -23,7 +23,7 @@ pub use super::tls::client::Secure;
 use super::tls::wire::ClientWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
-use crate::proto::event::Readiness;
+use crate::proto::event::{Readiness, Watch};
 use crate::proto::pipe::Pipe;
 use crate::proto::resolver::Lookup;
 
@@ -189,6 +189,22 @@ impl Forward {
             State::Joined(onward) => onward.reset(),
             State::Idle | State::Calling(_) | State::Failed(_) => {}
         }
+    }
+
+    /// Tells the target that has just answered for whom it is called, before TLS or anything else
+    /// is said: with a header of the PROXY protocol, which its fresh socket has to take whole.
+    pub fn announce(&mut self, header: &[u8], watch: &mut Watch<'_>) {
+        let socket = match &mut self.state {
+            State::Joined(Onward::Plain(socket)) => socket,
+            State::Joined(Onward::Tls(socket)) => socket.socket(),
+            State::Idle | State::Calling(_) | State::Failed(_) => return,
+        };
+        let error = match socket.send(header, watch) {
+            Ok(count) if count == header.len() => return,
+            Ok(_) => io::Error::other("the target did not take its PROXY protocol header at once"),
+            Err(error) => error,
+        };
+        self.state = State::Failed(error);
     }
 
     /// Takes the call one step further: begins it, or sees what came of it.

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use super::reactor::{Context, Source};
 use super::socket::{self, Stream};
 use crate::proto::end::Side;
+use crate::proto::proxy_protocol::{Addresses, Announced};
 
 /// How many connections the kernel may complete before they are accepted. The kernel lowers it to
 /// `net.core.somaxconn`.
@@ -47,20 +48,76 @@ pub enum Accept {
 }
 
 /// Who is at the other side of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// An Internet address.
     Inet(SocketAddr),
     /// A process on this machine: its process and user number, where the kernel knows them.
     Unix(Option<(i32, u32)>),
+    /// Whom a proxy has announced. It stands apart, so that the others stay small.
+    Announced(Box<Behind>),
 }
 
+/// Somebody behind a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// What the proxy has said of them.
+    pub announced: Announced,
+    /// The proxy itself.
+    pub proxy: Peer,
+}
+
+impl Peer {
+    /// Whom this one, a proxy, announces; the proxy itself where it says nothing of anybody.
+    #[must_use]
+    pub fn announcing(self, announced: Announced) -> Self {
+        if announced == Announced::default() {
+            return self;
+        }
+        Self::Announced(Box::new(Behind { announced, proxy: self }))
+    }
+
+    /// The Internet address; the announced one where there is one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+            Self::Announced(behind) => match behind.announced.addresses {
+                Some(Addresses { source, .. }) => Some(unmapped(source)),
+                None => behind.proxy.address(),
+            },
+        }
+    }
+
+    /// What a proxy has said of who connects to what, where it has.
+    #[must_use]
+    pub fn announced(&self) -> Option<Addresses> {
+        match self {
+            Self::Announced(behind) => behind.announced.addresses,
+            Self::Inet(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
+/// As it stands behind `peer=` in the log; what a proxy has said follows in pairs of its own.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inet(address) => address.fmt(f),
             Self::Unix(Some((process, user))) => write!(f, "unix(pid={process},uid={user})"),
             Self::Unix(None) => f.write_str("unix"),
+            Self::Announced(behind) => {
+                let Behind { announced: Announced { addresses, details }, proxy } = &**behind;
+                if let Some(Addresses { source, .. }) = addresses {
+                    write!(f, "{} proxy=", unmapped(*source))?;
+                }
+                proxy.fmt(f)?;
+                if !details.is_empty() {
+                    write!(f, " announced=\"{details}\"")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -211,6 +268,31 @@ fn knock(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_behind_a_proxy_is_who_it_is_said_to_be() {
+        let read = |text: &str| text.parse().expect("an address");
+        let (proxy, addresses) = (
+            Peer::Inet(read("127.0.0.1:1")),
+            Addresses { source: read("[::ffff:192.0.2.1]:2"), destination: read("[::1]:3") },
+        );
+        let announced = Announced { addresses: Some(addresses), details: "cn=a".to_owned() };
+        let behind = proxy.clone().announcing(announced);
+        assert_eq!(behind.address(), Some(read("192.0.2.1:2")), "IPv4 as what it is");
+        assert_eq!(behind.announced(), Some(addresses));
+        assert_eq!(behind.to_string(), "192.0.2.1:2 proxy=127.0.0.1:1 announced=\"cn=a\"");
+
+        let own = Announced { addresses: None, details: "cn=a".to_owned() };
+        let itself = proxy.clone().announcing(own);
+        assert_eq!((itself.address(), itself.announced()), (proxy.address(), None));
+        assert_eq!(itself.to_string(), "127.0.0.1:1 announced=\"cn=a\"");
+        assert_eq!(proxy.clone().announcing(Announced::default()), proxy);
+    }
+
+    #[test]
+    fn whoever_is_behind_a_proxy_makes_no_other_peer_larger() {
+        assert_eq!(size_of::<Peer>(), size_of::<SocketAddr>());
+    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_refused() {

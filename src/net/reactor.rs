@@ -113,6 +113,14 @@ impl<S: Source> Context<'_, S> {
         self.register(handle, side, interest)
     }
 
+    /// Asks the kernel to report nothing more of `handle`, so that another source can register it.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn deregister(&self, handle: &mut impl event::Source) -> io::Result<()> {
+        self.registry.deregister(handle)
+    }
+
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
         self.spawned.push(source);

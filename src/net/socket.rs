@@ -10,11 +10,13 @@
 //! and always on a Unix socket, reading goes on until the end or `WouldBlock` is reached.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::{SockRef, Socket as RawSocket, TcpKeepalive};
 
 use super::reactor::{Context, Source};
@@ -71,6 +73,15 @@ impl Socket {
     /// Those of `epoll_ctl(2)`.
     pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
         context.register_duplex(&mut self.stream, self.side)
+    }
+
+    /// The address of this side, where it is an Internet address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
     }
 
     /// Makes closing this socket a reset, so that its peer learns that the stream was cut off
@@ -253,6 +264,14 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Stream {
+    /// Looks at what has come, and leaves it there.
+    ///
+    /// # Errors
+    /// Those of `recv(2)`, having to wait included.
+    pub fn peek(&self, space: &mut [u8]) -> io::Result<usize> {
+        retry(|| Ok(recv(self.as_fd().as_raw_fd(), space, MsgFlags::MSG_PEEK)?))
+    }
+
     /// The error that the kernel keeps for this socket, such as that of a failed connect.
     ///
     /// # Errors
@@ -279,6 +298,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

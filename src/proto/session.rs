@@ -46,10 +46,13 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 /// How long a peer that broke the rules has to hear that it did, and to go.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a session may stay in a condition; `None` is for ever. Where `tls`, `auth` or
+/// How long a session may stay in a condition; `None` is for ever. Where `proxy`, `tls`, `auth` or
 /// `half_close` is turned off, `idle` holds in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For a header of the PROXY protocol, which has to be whole before its session begins.
+    /// Absolute: bytes do not extend it.
+    pub proxy: Option<Duration>,
     /// From the beginning until the remote end is up: the TLS handshake. Absolute: bytes do not
     /// extend it.
     pub tls: Option<Duration>,
@@ -67,13 +70,14 @@ pub struct Timeouts {
 impl Timeouts {
     /// No deadline at all.
     pub const NONE: Self =
-        Self { tls: None, auth: None, idle: None, half_close: None, lifetime: None };
+        Self { proxy: None, tls: None, auth: None, idle: None, half_close: None, lifetime: None };
 }
 
 /// What a server does best with where nobody said anything else.
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            proxy: Some(Duration::from_secs(10)),
             tls: Some(Duration::from_secs(10)),
             auth: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(600)),
@@ -252,9 +256,20 @@ impl<R: End, L: End> Session<R, L> {
         !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
     }
 
+    /// The name of the secret that let the peer in.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
     /// The end that faces the network.
     pub fn remote(&mut self) -> &mut R {
         &mut self.remote
+    }
+
+    /// The same, to be looked at.
+    pub fn remote_ref(&self) -> &R {
+        &self.remote
     }
 
     /// The end that an admitted peer talks to.

@@ -144,6 +144,7 @@ fn timeouts(dice: &mut Dice) -> Timeouts {
         (!dice.one_in(unlikely)).then_some(limit)
     };
     Timeouts {
+        proxy: None,
         tls: None,
         auth: timeout(3),
         idle: timeout(3),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::faults::{self, Case, Fault};
 use crate::certificates::describe::{Description, distinguished_name, hexadecimal, printable};
 use crate::config::HostPort;
+use crate::net::tls;
 use crate::net::tls_probe::{CertificateRequest, Sighting};
 use crate::proto::hello::{self, ClientHello, ServerHello};
 
@@ -239,12 +240,8 @@ fn version_name(version: u16) -> String {
     }
 }
 
-/// The name in the IANA registry; rustls calls those of TLS 1.3 by names of its own.
 fn suite_name(suite: u16) -> String {
-    match CipherSuite::from(suite).as_str() {
-        Some(name) => name.replacen("TLS13_", "TLS_", 1),
-        None => format!("0x{suite:04x}"),
-    }
+    tls::suite_name(CipherSuite::from(suite)).unwrap_or_else(|| format!("0x{suite:04x}"))
 }
 
 fn group_name(group: u16) -> String {

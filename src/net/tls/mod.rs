@@ -21,3 +21,12 @@ pub mod socket;
 pub mod ticket;
 pub mod trust;
 pub mod wire;
+
+use rustls::CipherSuite;
+
+/// The name of a cipher suite in the IANA registry, where it has one; rustls calls those of TLS 1.3
+/// by names of its own.
+#[must_use]
+pub fn suite_name(suite: CipherSuite) -> Option<String> {
+    suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1))
+}

@@ -24,15 +24,17 @@ use rustls::unbuffered::{
     AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError,
     UnbufferedConnectionCommon, UnbufferedStatus,
 };
-use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::{cause, identity};
+use super::{cause, identity, suite_name};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::{Socket, Stream};
 use crate::proto::buffer::{Buffer, Pool};
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Transfer};
+use crate::proto::hello;
 use crate::proto::pipe::Pipe;
+use crate::proto::proxy_protocol::Security;
 
 /// The most plaintext that a record holds (RFC 8446, section 5.1).
 const MAX_PLAINTEXT: usize = 16 * 1024;
@@ -63,7 +65,17 @@ pub struct TlsSocket<C> {
     outgoing: Buffer,
     /// Handshake messages and alerts that are to be sent after it.
     flight: Vec<u8>,
+    keeps_server_name: bool,
+    known: Option<Box<Known>>,
+}
+
+/// What the handshake told of the peer. Of most peers it tells nothing.
+#[derive(Default)]
+struct Known {
+    /// Whom its certificate names, in a form for logs.
     identity: Option<Box<str>>,
+    /// The host that it asked for, where that is kept: an unbuffered connection does not tell.
+    server_name: Option<Box<str>>,
 }
 
 enum Stage {
@@ -95,6 +107,29 @@ impl ServerSocket {
         let connection = UnbufferedServerConnection::new(config).expect("a sound configuration");
         Self::new(Socket::new(stream, Side::Remote), connection)
     }
+
+    /// Keeps the name that the client will ask for, to be told to others.
+    #[must_use]
+    pub fn keep_server_name(mut self) -> Self {
+        self.keeps_server_name = true;
+        self
+    }
+
+    /// What is known of the client's TLS, once the handshake is over.
+    #[must_use]
+    pub fn security(&self) -> Option<Security<'_>> {
+        let own = self.connection.peer_certificates().and_then(<[_]>::first);
+        Some(Security {
+            version: match self.connection.protocol_version()? {
+                ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            cipher: suite_name(self.connection.negotiated_cipher_suite()?.suite())?,
+            alpn: self.connection.alpn_protocol(),
+            server_name: self.known.as_ref().and_then(|known| known.server_name.as_deref()),
+            certificate: own.map(|own| identity::of(own).common_names),
+        })
+    }
 }
 
 impl ClientSocket {
@@ -124,8 +159,19 @@ impl<C: Connection> TlsSocket<C> {
             surplus: Vec::new(),
             outgoing: Buffer::new(),
             flight: Vec::new(),
-            identity: None,
+            keeps_server_name: false,
+            known: None,
         }
+    }
+
+    /// The socket under it, for what is to be said before TLS is.
+    pub fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// The same, to be looked at.
+    pub fn socket_ref(&self) -> &Socket {
+        &self.socket
     }
 
     /// Registers for readiness as this side of `context`'s source.
@@ -278,13 +324,21 @@ impl<C: Connection> TlsSocket<C> {
     }
 
     fn take_in(&mut self, incoming: &mut Buffer, from: &mut Pipe, pool: &mut Pool) {
+        if self.keeps_server_name
+            && matches!(self.stage, Stage::Handshake)
+            && let Some(hello) = hello::client_hello(incoming.as_slice())
+        {
+            self.known.get_or_insert_default().server_name = hello.server_name.map(Into::into);
+        }
         match self.decrypt(incoming, from, pool) {
             Ok(())
                 if matches!(self.stage, Stage::Handshake) && !self.connection.is_handshaking() =>
             {
                 self.stage = Stage::Up;
                 let own = self.connection.peer_certificates().and_then(<[_]>::first);
-                self.identity = own.map(|own| identity::of(own).to_string().into());
+                if let Some(identity) = own.map(|own| identity::of(own).to_string().into()) {
+                    self.known.get_or_insert_default().identity = Some(identity);
+                }
             }
             Ok(()) if matches!(self.stage, Stage::Handshake) && self.inbound == Inbound::Closed => {
                 self.break_off("the peer gave it up (close_notify)".to_owned());
@@ -418,7 +472,7 @@ impl<C: Connection> End for TlsSocket<C> {
         Standing {
             is_up: matches!(self.stage, Stage::Up),
             was_truncated: self.inbound == Inbound::Truncated,
-            identity: self.identity.as_deref(),
+            identity: self.known.as_ref().and_then(|known| known.identity.as_deref()),
             cause: match &self.stage {
                 Stage::Broken(cause) => Some(cause),
                 Stage::Handshake | Stage::Up => None,
