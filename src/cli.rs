@@ -90,19 +90,19 @@ pub(crate) struct Connect {
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
-    /// How TLS is spoken, with tls://
-    #[command(flatten)]
-    pub(crate) tls: Tls,
     /// How long to wait for the connection, for TLS and for the challenge; over udp, for an answer.
     /// 0s waits for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// How TLS is spoken, with tls://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
-/// Whom a client trusts in TLS, and what it shows.
+/// What the certificates of both sides must be.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
-pub(crate) struct Trust {
+pub(crate) struct Certificates {
     /// The authorities to trust, in PEM [default: the system's]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
@@ -115,9 +115,30 @@ pub(crate) struct Trust {
     /// The name that the server must prove [default: the host of the address]
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
+}
+
+/// Whom a client trusts in TLS, and what it shows.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Trust {
+    /// Whose certificates count
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
     /// Believe every certificate: ANYONE may be at the other side
     #[arg(long, conflicts_with = "ca")]
     pub(crate) insecure: bool,
+}
+
+/// What a client offers in TLS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct Offer {
+    /// The only version of TLS to speak: 1.2 or 1.3 [default: the best that both sides know]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub(crate) tls_version: Option<Version>,
+    /// Application protocols to offer (ALPN), the best first
+    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(crate) alpn: Vec<String>,
 }
 
 /// How a client speaks TLS.
@@ -130,21 +151,18 @@ pub(crate) struct Tls {
     /// Print the server's certificate
     #[arg(long)]
     pub(crate) show_certificate: bool,
-    /// The only version of TLS to speak: 1.2 or 1.3 [default: the best that both sides know]
-    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
-    pub(crate) tls_version: Option<Version>,
-    /// Application protocols to offer (ALPN), the best first
-    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
-    pub(crate) alpn: Vec<String>,
+    /// What it offers
+    #[command(flatten)]
+    pub(crate) offer: Offer,
 }
 
 impl From<Trust> for Options {
-    fn from(trust: Trust) -> Self {
+    fn from(Trust { certificates, insecure }: Trust) -> Self {
         Self {
-            ca: trust.ca,
-            credential: trust.cert.zip(trust.key),
-            server_name: trust.server_name,
-            insecure: trust.insecure,
+            ca: certificates.ca,
+            credential: certificates.cert.zip(certificates.key),
+            server_name: certificates.server_name,
+            insecure,
             ..Self::default()
         }
     }
@@ -154,8 +172,8 @@ impl From<Tls> for Options {
     fn from(tls: Tls) -> Self {
         Self {
             show_certificate: tls.show_certificate,
-            version: tls.tls_version,
-            alpn: tls.alpn,
+            version: tls.offer.tls_version,
+            alpn: tls.offer.alpn,
             ..tls.trust.into()
         }
     }
@@ -167,30 +185,18 @@ pub(crate) struct Inspect {
     /// The server: tls://host:port, or host:port
     #[arg(value_parser = parse_tls_address)]
     pub(crate) address: HostPort,
-    /// The name to ask for and to check the certificate against [default: the address' host]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) server_name: Option<String>,
-    /// A PEM file of the authorities to trust [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// A PEM file of a client certificate to show to a server that asks for one
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-    /// The PEM file of its private key
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-    /// An application protocol to offer, such as h2; several are separated by commas
-    #[arg(long, value_name = "PROTOCOL", value_delimiter = ',')]
-    pub(crate) alpn: Vec<String>,
-    /// Offer this version only: 1.2 or 1.3 [default: both]
-    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
-    pub(crate) tls_version: Option<Version>,
     /// How long the connection and the handshake may take together; 0s is for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// Print JSON for programs instead of prose
     #[arg(long)]
     pub(crate) json: bool,
+    /// Whose certificates count
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
+    /// What is offered
+    #[command(flatten)]
+    pub(crate) offer: Offer,
 }
 
 fn parse_tls_address(text: &str) -> Result<HostPort, String> {
@@ -290,12 +296,12 @@ pub(crate) struct Forward {
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
-    /// How TLS is spoken with the exit
-    #[command(flatten)]
-    pub(crate) tls: Trust,
     /// How long to try to reach the exit; 0s is as long as the system does
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// How TLS is spoken with the exit
+    #[command(flatten)]
+    pub(crate) tls: Trust,
 }
 
 /// How a client passes the gate.

@@ -9,8 +9,8 @@
 //! |---|---|---|---|
 //! | a server connection | an accepted [socket](net::socket), or [TLS](net::tls) over it | asks | a [service](proto::service) |
 //! | a relayed connection | the same | asks | a [connection onward](net::forward) |
-//! | `turnstile connect` | a socket to a server | answers | the [terminal](client::terminal) |
-//! | `turnstile load` | a socket to a server | answers | a [generator](load::generator) |
+//! | `turnstile connect` | a [socket to a server](net::remote) | answers | the [terminal](client::terminal) |
+//! | `turnstile load` | the same | answers | a [generator](load::generator) |
 //!
 //! # The layers
 //!

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use rustls::client::Resumption;
 
-use turnstile::client::tls;
 use turnstile::config::Address;
 use turnstile::load::compare::{compare, describe};
 use turnstile::load::find_rate::Search;
 use turnstile::load::objective::Objective;
 use turnstile::load::outcome::Outcome;
 use turnstile::load::payload::{Exchange, Payload};
-use turnstile::load::plan::{Activity, FEWEST, Length, Plan, Security};
+use turnstile::load::plan::{Activity, FEWEST, Length, Plan};
 use turnstile::load::run::run;
 use turnstile::load::summary::summarize;
 use turnstile::load::{hdr_log, html, merge};
+use turnstile::net::tls::client::Secure;
 
 use crate::cli;
 
@@ -79,7 +79,7 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         _ => crate::gate(&words.credentials)?,
     };
     let security = crate::security(&words.address, &words.tls.into())?;
-    let security = security.map(|tls| secure(tls, words.tls_resume, words.connections));
+    let secure = security.map(|it| prepare(it.secure, words.tls_resume, words.connections));
     let activity = match words.activity {
         cli::Activity { connect_per_request: true, .. } => Activity::Visits,
         cli::Activity { handshake_only: true, .. } => Activity::Handshakes,
@@ -98,7 +98,7 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
     Ok(Plan {
         address: words.address,
         gate,
-        security,
+        secure,
         activity,
         connections: words.connections,
         length: words.requests.map_or(Length::Time(words.duration), Length::Requests),
@@ -115,13 +115,13 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
 
 /// What all connections need for TLS. Sessions are kept for each other only where that is asked for:
 /// a full handshake is the more honest default.
-fn secure(tls: tls::Security, resumes: bool, connections: usize) -> Security {
-    let mut config = tls.config;
+fn prepare(mut secure: Secure, resumes: bool, connections: usize) -> Secure {
     if resumes {
         // A ticket is for one connection (RFC 8446, C.4): as many are kept as may be wanted.
-        Arc::make_mut(&mut config).resumption = Resumption::in_memory_sessions(connections);
+        let config = Arc::make_mut(&mut secure.config);
+        config.resumption = Resumption::in_memory_sessions(connections);
     }
-    Security { config, name: tls.name }
+    secure
 }
 
 /// One run, and whether it met what was demanded.

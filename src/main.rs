@@ -167,20 +167,21 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
 
 /// Prints what was found, and fails with what is wrong.
 fn inspect(inspect: Inspect) -> anyhow::Result<()> {
+    let Inspect { address, certificates, offer, timeout, json } = inspect;
     let inspected = inspect::run(inspect::Request {
-        address: inspect.address,
-        server_name: inspect.server_name,
-        ca: inspect.ca,
-        identity: inspect.cert.zip(inspect.key),
-        alpn: inspect.alpn,
-        version: inspect.tls_version,
-        timeout: units::limit(inspect.timeout),
+        address,
+        server_name: certificates.server_name,
+        ca: certificates.ca,
+        credential: certificates.cert.zip(certificates.key),
+        alpn: offer.alpn,
+        version: offer.tls_version,
+        timeout: units::limit(timeout),
     })?;
     let inspect::Inspected { report, warnings } = inspected;
     for warning in warnings {
         let _ = writeln!(io::stderr(), "turnstile: {warning}");
     }
-    if inspect.json {
+    if json {
         print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
     } else {
         print(report.to_string().as_bytes())?;

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 
-use turnstile::net::socket::Stream;
+use turnstile::net::socket::{Socket, Stream};
 use turnstile::net::tls::socket::{ClientSocket, ServerSocket};
 use turnstile::proto::buffer::Pool;
 use turnstile::proto::end::{Clock, End, Side, Turn};
@@ -240,7 +240,8 @@ fn both_ends_of_ours_carry_more_than_any_buffer_holds() {
     let (one, other) = UnixStream::pair().expect("a pair");
     let mut server = Server::new(&keys, one, &[&rustls::version::TLS13]);
     let name = ServerName::try_from("localhost").expect("a name");
-    let socket = ClientSocket::connect(stream(other), keys.client(&rustls::version::TLS13), name);
+    let socket = Socket::new(stream(other), Side::Remote);
+    let socket = ClientSocket::over(socket, keys.client(&rustls::version::TLS13), name);
     let mut client = Server::over(socket.expect("sound"), &Kind::Chargen);
     for _ in 0..1000 {
         server.run();

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::issue::{Authority, IssueError, Issued};
@@ -43,18 +43,6 @@ pub enum StoreError {
     /// It holds no certificate.
     #[error("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
-    /// It holds no key that can be used.
-    #[error("{} holds no private key in PEM{}", path.display(), if *is_encrypted {
-        " that can be used: it is encrypted; openssl pkey removes the passphrase"
-    } else {
-        " (-----BEGIN PRIVATE KEY-----)"
-    })]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-        /// Whether the reason is a passphrase.
-        is_encrypted: bool,
-    },
     /// The authority in a directory cannot sign.
     #[error("the authority in {}: {reason}", directory.display())]
     Authority {
@@ -108,36 +96,17 @@ impl Paths {
 /// A file cannot be read, or what it holds cannot sign.
 pub fn load_authority(directory: &Path) -> Result<Authority, StoreError> {
     let paths = Paths::new(directory, "ca");
-    let certificate = read_certificates(&paths.certificate)?.swap_remove(0);
+    let certificate = read_certificate(&paths.certificate)?;
     let key = Zeroizing::new(read(&paths.key)?);
     let key = std::str::from_utf8(&key).unwrap_or_default();
     Authority::new(&certificate, key)
         .map_err(|reason| StoreError::Authority { directory: directory.to_owned(), reason })
 }
 
-/// All certificates of a PEM file, in its order; never none.
-///
-/// # Errors
-/// The file cannot be read, or holds none, or one that is damaged.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
-    let bytes = read(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    certificates
-        .ok()
-        .filter(|found| !found.is_empty())
-        .ok_or_else(|| StoreError::NoCertificate(path.to_owned()))
-}
-
-/// The first private key of a PEM file: PKCS #8, PKCS #1 or SEC 1.
-///
-/// # Errors
-/// The file cannot be read, or holds none, or one with a passphrase.
-pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, StoreError> {
-    let bytes = Zeroizing::new(read(path)?);
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        let is_encrypted = bytes.windows(9).any(|window| window == b"ENCRYPTED");
-        StoreError::NoKey { path: path.to_owned(), is_encrypted }
-    })
+/// The first certificate of a PEM file.
+fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, StoreError> {
+    CertificateDer::from_pem_slice(&read(path)?)
+        .map_err(|_| StoreError::NoCertificate(path.to_owned()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {

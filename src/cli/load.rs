@@ -64,12 +64,6 @@ pub(crate) struct Load {
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
-    /// How TLS is spoken, with tls://
-    #[command(flatten)]
-    pub(crate) tls: Tls,
-    /// Resume earlier TLS sessions where the server offers it, instead of a full handshake each time
-    #[arg(long, help_heading = "TLS")]
-    pub(crate) tls_resume: bool,
     /// What must hold, such as 'p99<5ms', 'errors<0.1%' or 'rate>1000'; exit code 3 where it
     /// does not. May be given again
     #[arg(long, value_name = "OBJECTIVE")]
@@ -80,6 +74,12 @@ pub(crate) struct Load {
     /// Where the results go
     #[command(flatten)]
     pub(crate) output: Output,
+    /// How TLS is spoken, with tls://
+    #[command(flatten)]
+    pub(crate) tls: Tls,
+    /// Resume earlier TLS sessions where the server offers it, instead of a full handshake each time
+    #[arg(long, help_heading = "TLS")]
+    pub(crate) tls_resume: bool,
 }
 
 /// What each connection does; one request after the other where nothing is said.

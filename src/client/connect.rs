@@ -1,10 +1,8 @@
 //! `turnstile connect`: one session between a server and the terminal.
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::certificate;
@@ -12,17 +10,17 @@ use super::terminal::Terminal;
 use super::tls::Security;
 use crate::config::{Address, ResolveError};
 use crate::net::clock::SystemClock;
-use crate::net::dial::{self, Target};
+use crate::net::dial::{self, Race, Target, Terms};
 use crate::net::reactor::{Context, Next, Reactor, Source};
-use crate::net::socket::{Socket, Stream};
+use crate::net::remote::Remote;
 use crate::net::stdio::Stdio;
-use crate::net::tls::socket::ClientSocket;
-use crate::net::udp_peer::{Framing, UdpPeer};
+use crate::net::tls::wire::{ClientWire, Wire};
+use crate::net::trace::TraceObserver;
+use crate::net::udp_peer::Framing;
 use crate::proto::buffer::Pool;
-use crate::proto::end::{End, Progress, Side, Standing, Turn};
-use crate::proto::event::{Event, Observer, Readiness, Subject};
+use crate::proto::end::{End, Side, Standing, Turn};
+use crate::proto::event::Readiness;
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
-use crate::proto::pipe::Pipe;
 use crate::proto::session::{Admission, CloseReason, Deadline, Session, StateName, Step, Timeouts};
 
 /// How many bytes wait in each direction at the most.
@@ -130,32 +128,16 @@ fn connect_advice(error: &io::Error) -> &'static str {
 /// Why it could not connect, was refused, or was cut off. A closed standard output is not one:
 /// whoever read it has seen enough.
 pub fn run(request: Request) -> Result<(), ConnectError> {
-    let places = places(&request.address)?;
+    let call = Call::new(request)?;
     let host = ClientHost { clock: SystemClock::new(), outcome: None };
     let mut reactor = Reactor::new(Pool::new(BUFFER, 2), Box::new(TraceObserver), host)?;
-    reactor.spawn(Call::new(request, places));
+    reactor.spawn(call);
     loop {
         if let Some(outcome) = reactor.host().outcome.take() {
             return outcome;
         }
         reactor.turn()?;
     }
-}
-
-fn places(address: &Address) -> Result<VecDeque<Place>, ResolveError> {
-    match address {
-        Address::Unix(path) => Ok([Place::Stream(Target::Unix(path.clone()))].into()),
-        Address::Tcp(at) | Address::Tls(at) => {
-            Ok(at.resolve()?.into_iter().map(Target::Tcp).map(Place::Stream).collect())
-        }
-        Address::Udp(at) => Ok(at.resolve()?.into_iter().map(Place::Datagrams).collect()),
-    }
-}
-
-/// One place that the address may mean.
-enum Place {
-    Stream(Target),
-    Datagrams(SocketAddr),
 }
 
 /// What the reactor's only source leaves behind.
@@ -171,15 +153,10 @@ struct Call {
 }
 
 enum Stage {
-    /// Trying one address after the other.
-    Dialing {
-        places: VecDeque<Place>,
-        stream: Option<Stream>,
-        /// What events said of the stream, kept for its socket: a server that speaks first may
-        /// have spoken in the event that tells of the connection, and the kernel says it once.
-        readiness: Readiness,
-        until: Option<Instant>,
-    },
+    /// Dialing every address that the name stands for; the first that answers is talked to.
+    Dialing { race: Race, until: Option<Instant> },
+    /// Datagrams are not dialed: the first of these that there is a way to is talked to.
+    Choosing(Vec<SocketAddr>),
     /// Joined to the terminal.
     Talking(Box<Session<Remote, Terminal>>),
 }
@@ -192,18 +169,21 @@ struct Ending {
     cause: Option<String>,
 }
 
-/// What faces the server.
-enum Remote {
-    Stream(Socket),
-    Tls(Box<ClientSocket>),
-    Datagrams(UdpPeer),
-}
-
 impl Call {
-    fn new(request: Request, places: VecDeque<Place>) -> Self {
-        let until = request.timeout.and_then(|limit| Instant::now().checked_add(limit));
-        let readiness = Readiness::NONE;
-        Self { request, stage: Stage::Dialing { places, stream: None, readiness, until } }
+    /// Looks the address up, which blocks.
+    fn new(request: Request) -> Result<Self, ResolveError> {
+        let dialing = |targets: Vec<Target>| Stage::Dialing {
+            race: Race::new(targets, Terms::default(), Side::Remote),
+            until: request.timeout.and_then(|limit| Instant::now().checked_add(limit)),
+        };
+        let stage = match &request.address {
+            Address::Unix(path) => dialing(vec![Target::Unix(path.clone())]),
+            Address::Tcp(at) | Address::Tls(at) => {
+                dialing(at.resolve()?.into_iter().map(Target::Tcp).collect())
+            }
+            Address::Udp(at) => Stage::Choosing(at.resolve()?),
+        };
+        Ok(Self { request, stage })
     }
 
     /// Ends the program with what it came to.
@@ -212,75 +192,49 @@ impl Call {
         Next::Close
     }
 
-    /// Begins with the next address, or gives up with what was wrong with the last.
-    fn dial(&mut self, context: &mut Context<'_, Self>, mut reason: io::Error) -> Next {
-        let Stage::Dialing { places, stream, readiness, .. } = &mut self.stage else {
-            return Next::Wait;
-        };
-        while let Some(place) = places.pop_front() {
-            let begun = match place {
-                Place::Datagrams(peer) => match UdpPeer::connect(peer, datagram_framing()) {
-                    Ok(peer) => return self.talk(Remote::Datagrams(peer), context),
-                    Err(error) => Err(error),
-                },
-                Place::Stream(target) => dial::begin(&target, Side::Remote, context),
-            };
-            match begun {
-                Ok(begun) => {
-                    *stream = Some(begun);
-                    *readiness = Readiness::NONE;
-                    return Next::Wait;
-                }
-                Err(error) => reason = error,
-            }
-        }
-        let address = self.request.address.clone();
-        self.end(context, Err(ConnectError::Unreachable { address, reason }))
-    }
-
-    /// Looks whether the connection is there.
-    fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        let Stage::Dialing { stream, readiness, until, .. } = &mut self.stage else {
-            return Next::Wait;
-        };
-        if until.is_some_and(|until| until <= context.now) {
-            let what = "no connection";
-            let advice = "; is the address right, and no firewall between?";
-            return self.time_out(context, what, advice);
-        }
-        let Some(dialed) = stream.take() else { return Next::Wait };
-        match dial::outcome(&dialed) {
-            Ok(true) => {
-                let readiness = *readiness;
-                match self.secure(dialed) {
-                    Ok(mut remote) => {
-                        remote.handle_readiness(readiness);
-                        self.talk(remote, context)
-                    }
+    /// Looks whether anybody has answered.
+    fn dial(&mut self, context: &mut Context<'_, Self>) -> Next {
+        let Stage::Dialing { race, until } = &mut self.stage else { return Next::Wait };
+        match race.advance(context) {
+            dial::Standing::Won(socket) => {
+                let secure = self.request.security.as_ref().map(|security| &security.secure);
+                match ClientWire::over(socket, secure) {
+                    Ok(wire) => self.talk(Remote::Stream(wire), context),
                     Err(error) => self.end(context, Err(error.into())),
                 }
             }
-            Ok(false) => {
-                *stream = Some(dialed);
-                Next::Wait
+            dial::Standing::Lost(_, reason) => self.give_up(reason, context),
+            dial::Standing::Running if until.is_some_and(|until| until <= context.now) => {
+                let advice = "; is the address right, and no firewall between?";
+                let error = self.timed_out("no connection", advice);
+                self.end(context, Err(error))
             }
-            Err(error) => self.dial(context, error),
+            dial::Standing::Running => Next::Wait,
         }
     }
 
-    /// Puts TLS over the connection, where it is asked for.
-    fn secure(&mut self, stream: Stream) -> Result<Remote, rustls::Error> {
-        let Some(security) = &self.request.security else {
-            return Ok(Remote::Stream(Socket::new(stream, Side::Remote)));
-        };
-        let (config, name) = (Arc::clone(&security.config), security.name.clone());
-        ClientSocket::connect(stream, config, name).map(|socket| Remote::Tls(Box::new(socket)))
+    /// Takes the first peer that there is a way to.
+    fn choose(&mut self, context: &mut Context<'_, Self>) -> Next {
+        let Stage::Choosing(peers) = &self.stage else { return Next::Wait };
+        let mut reason = io::ErrorKind::AddrNotAvailable.into();
+        for peer in peers {
+            match Remote::datagrams(*peer, datagram_framing(), context) {
+                Ok(remote) => return self.talk(remote, context),
+                Err(error) => reason = error,
+            }
+        }
+        self.give_up(reason, context)
+    }
+
+    fn give_up(&self, reason: io::Error, context: &mut Context<'_, Self>) -> Next {
+        let address = self.request.address.clone();
+        self.end(context, Err(ConnectError::Unreachable { address, reason }))
     }
 
     /// Prints the server's certificate once it is there, if that was asked for.
     fn show_certificate(&mut self) {
         let Stage::Talking(session) = &mut self.stage else { return };
-        let Remote::Tls(socket) = session.remote() else { return };
+        let Remote::Stream(Wire::Tls(socket)) = session.remote() else { return };
         let wanted = self.request.security.as_mut().filter(|it| it.show_certificate);
         let own = socket.peer_certificates().and_then(<[_]>::first);
         if let (Some(security), Some(own)) = (wanted, own) {
@@ -290,13 +244,9 @@ impl Call {
     }
 
     /// Joins the connection to the terminal.
-    fn talk(&mut self, mut remote: Remote, context: &mut Context<'_, Self>) -> Next {
+    fn talk(&mut self, remote: Remote, context: &mut Context<'_, Self>) -> Next {
         let stdio = Stdio::new();
-        let registered = stdio.register(context).and_then(|()| match &mut remote {
-            Remote::Stream(_) | Remote::Tls(_) => Ok(()),
-            Remote::Datagrams(peer) => peer.register(context),
-        });
-        if let Err(error) = registered {
+        if let Err(error) = stdio.register(context) {
             return self.end(context, Err(ConnectError::Loop(error)));
         }
         let limit = self.request.timeout;
@@ -340,15 +290,6 @@ impl Call {
         let cause = cause.map(str::to_owned);
         let outcome = self.judge(reason, Ending { carried, was_cut_off, was_truncated, cause });
         self.end(context, outcome)
-    }
-
-    fn time_out(
-        &self,
-        context: &mut Context<'_, Self>,
-        what: &'static str,
-        advice: &'static str,
-    ) -> Next {
-        self.end(context, Err(self.timed_out(what, advice)))
     }
 
     fn timed_out(&self, what: &'static str, advice: &'static str) -> ConnectError {
@@ -412,85 +353,33 @@ impl Source for Call {
     type Host = ClientHost;
 
     fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
-        self.dial(context, io::ErrorKind::AddrNotAvailable.into())
+        self.run(context)
     }
 
     fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match (&mut self.stage, side) {
-            (Stage::Dialing { readiness: known, .. }, Side::Remote) => {
-                *known = known.with(readiness);
-            }
+            (Stage::Dialing { race, .. }, Side::Remote) => race.handle_readiness(readiness),
             (Stage::Talking(session), Side::Remote) => {
                 session.remote().handle_readiness(readiness);
             }
             // The terminal asks poll(2) itself.
-            (_, Side::Local) => {}
+            (_, Side::Local) | (Stage::Choosing(_), Side::Remote) => {}
         }
     }
 
     fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
         match self.stage {
-            Stage::Dialing { .. } => self.check(context),
+            Stage::Dialing { .. } => self.dial(context),
+            Stage::Choosing(_) => self.choose(context),
             Stage::Talking(_) => self.converse(context),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Dialing { until, .. } => *until,
+            Stage::Dialing { race, until } => [race.deadline(), *until].into_iter().flatten().min(),
+            Stage::Choosing(_) => None,
             Stage::Talking(session) => session.deadline(),
         }
-    }
-}
-
-impl Remote {
-    /// Remembers what an event said.
-    fn handle_readiness(&mut self, readiness: Readiness) {
-        match self {
-            Self::Stream(socket) => socket.handle_readiness(readiness),
-            Self::Tls(socket) => socket.handle_readiness(readiness),
-            Self::Datagrams(peer) => peer.handle_readiness(readiness),
-        }
-    }
-}
-
-impl End for Remote {
-    fn exchange(
-        &mut self,
-        to: &mut Pipe,
-        from: &mut Pipe,
-        turn: &mut Turn<'_>,
-    ) -> io::Result<Progress> {
-        match self {
-            Self::Stream(socket) => socket.exchange(to, from, turn),
-            Self::Tls(socket) => socket.exchange(to, from, turn),
-            Self::Datagrams(peer) => peer.exchange(to, from, turn),
-        }
-    }
-
-    fn standing(&self) -> Standing<'_> {
-        match self {
-            Self::Tls(socket) => socket.standing(),
-            Self::Stream(_) | Self::Datagrams(_) => Standing::UP,
-        }
-    }
-
-    fn dispose(&mut self, pool: &mut Pool) {
-        if let Self::Tls(socket) = self {
-            socket.dispose(pool);
-        }
-    }
-}
-
-/// Shows what the loop does, to whoever asks for `RUST_LOG=trace`.
-struct TraceObserver;
-
-impl Observer for TraceObserver {
-    fn wants_detail(&self) -> bool {
-        log::log_enabled!(log::Level::Trace)
-    }
-
-    fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
-        log::trace!("turn {turn} {} {event}", subject.name);
     }
 }

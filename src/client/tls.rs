@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::InvalidDnsNameError;
 
 use crate::config::{
     HostPort, NoAuthorities, Origin, PemError, UpstreamTls, Version, authorities, credential,
     system_authorities,
 };
-use crate::net::tls::client::{Client, server_name};
+use crate::net::tls::client::{Client, Secure, server_name};
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 
 /// What whoever checks no certificate must know.
@@ -38,10 +37,8 @@ pub struct Options {
 
 /// What a connection needs to speak TLS.
 pub struct Security {
-    /// What rustls works by.
-    pub config: Arc<ClientConfig>,
-    /// Whom the server must prove to be.
-    pub name: ServerName<'static>,
+    /// How it is spoken with the server.
+    pub secure: Secure,
     /// Whether to print the server's certificate.
     pub show_certificate: bool,
     /// What the user must know before anything is sent.
@@ -95,8 +92,8 @@ pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityErr
     };
     let host = options.server_name.as_ref().unwrap_or(&at.host);
     let name = server_name(host).map_err(|reason| SecurityError::Name(host.to_owned(), reason))?;
-    let show_certificate = options.show_certificate;
-    Ok(Security { config: client.config()?, name, show_certificate, warnings })
+    let secure = Secure { config: client.config()?, name };
+    Ok(Security { secure, show_certificate: options.show_certificate, warnings })
 }
 
 /// Reads the files that `options` names, for a daemon that connects onward.

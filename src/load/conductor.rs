@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use super::host::{Host, Stage};
 use super::panel::Panel;
 use super::plan::{Activity, Length};
-use super::source::LoadSource;
 use super::tester::Usage;
-use crate::net::reactor::{Context, Next};
+use crate::net::reactor::{Context, Next, Source};
 use crate::net::signal::StopSignals;
 
 /// How often it looks.
@@ -51,7 +50,7 @@ impl Conductor {
     }
 
     /// It has entered the slab.
-    pub fn start(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
+    pub fn start(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         context.host.conductor = Some(context.waker());
         if let Err(error) = self.signals.register(context) {
             log::warn!("signals will kill, not stop: {error}");
@@ -62,7 +61,7 @@ impl Conductor {
     }
 
     /// A beat, or something that may end a stage.
-    pub fn run(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
+    pub fn run(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         let now = Instant::now();
         if now >= self.next_beat {
             let late = now - self.next_beat;

@@ -2,21 +2,21 @@
 //! back, and notes when each of these happened.
 //!
 //! It does not decide when to send: whoever drives the connection grants requests, one by one or
-//! one for each that is finished, and takes the finished ones. It reads the clock itself, at the moment at which a request goes to the socket
-//! and at the moment at which a reply has come from it, because the turn's time may be older by
-//! all that the turn has done for other connections.
+//! one for each that is finished, and takes the finished ones. It reads the clock itself, at the
+//! moment at which a request goes to the socket and at the moment at which a reply has come from
+//! it, because the turn's time may be older by all that the turn has done for other connections.
 //!
 //! Invariant: replies come in the order of the requests; so one position, that of the next byte in
 //! the reply to the oldest request in flight, says all about what has been checked.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::iter;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::payload::{Exchange, Expected};
+use super::reply::{self, Fault};
 use crate::proto::end::{End, Progress, Turn};
 use crate::proto::pipe::Pipe;
 
@@ -43,57 +43,6 @@ pub struct Sample {
     pub first_byte: Instant,
     /// When the last one was.
     pub done: Instant,
-}
-
-/// What was wrong with what came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The end of the stream came first.
-    ClosedEarly {
-        /// How much of the reply had come.
-        received: usize,
-    },
-    /// A byte that should have been another.
-    WrongByte {
-        /// Its place in the reply.
-        position: usize,
-        /// What it should have been.
-        expected: u8,
-        /// What it was.
-        found: u8,
-    },
-    /// A datagram of another length than the reply's.
-    WrongLength {
-        /// That of the reply.
-        expected: usize,
-        /// That of the datagram.
-        found: usize,
-    },
-    /// Bytes that nothing had asked for.
-    Unasked(usize),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClosedEarly { received } => {
-                write!(f, "the server closed after {received} bytes of the reply")
-            }
-            Self::WrongByte { position, expected, found } => write!(
-                f,
-                "byte {position} of the reply is 0x{found:02x} ('{}') and should be \
-                 0x{expected:02x} ('{}')",
-                found.escape_ascii(),
-                expected.escape_ascii()
-            ),
-            Self::WrongLength { expected, found } => {
-                write!(f, "the answer has {found} bytes and should have {expected}")
-            }
-            Self::Unasked(count) => {
-                write!(f, "{count} bytes came that belong to no reply; is --expect right?")
-            }
-        }
-    }
 }
 
 /// The end of one connection at which requests begin and replies end.
@@ -235,7 +184,7 @@ impl Generator {
             };
             oldest.first_byte.get_or_insert(now);
             let expected = work.exchange.reply(oldest.number, &mut scratch);
-            match compare(expected, self.received, bytes, work.datagrams) {
+            match reply::check(expected, self.received, bytes, work.datagrams) {
                 Ok((taken, is_whole)) => {
                     bytes = &bytes[taken..];
                     self.received += taken;
@@ -325,34 +274,6 @@ impl End for Generator {
         moved += self.send(from, turn);
         Ok(Progress::Moved(moved))
     }
-}
-
-/// How many of `bytes` belong to the reply of which `received` bytes have come already, and
-/// whether that is all of it.
-fn compare(
-    expected: Expected<'_>,
-    received: usize,
-    bytes: &[u8],
-    is_datagram: bool,
-) -> Result<(usize, bool), Fault> {
-    let length = match expected {
-        Expected::Bytes(reply) => reply.len(),
-        Expected::Length(length) => length,
-        Expected::Anything => return Ok((bytes.len(), true)),
-    };
-    if is_datagram && bytes.len() != length {
-        return Err(Fault::WrongLength { expected: length, found: bytes.len() });
-    }
-    let taken = bytes.len().min(length - received);
-    if let Expected::Bytes(reply) = expected {
-        let wanted = &reply[received..received + taken];
-        if wanted != &bytes[..taken] {
-            let wrong = (0..taken).find(|&at| wanted[at] != bytes[at]).unwrap_or(0);
-            let (expected, found) = (wanted[wrong], bytes[wrong]);
-            return Err(Fault::WrongByte { position: received + wrong, expected, found });
-        }
-    }
-    Ok((taken, received + taken == length))
 }
 
 #[cfg(test)]

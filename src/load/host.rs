@@ -8,8 +8,8 @@ use hdrhistogram::Histogram;
 
 use super::generator::{Sample, Work};
 use super::pace::{Pace, Window};
+use super::places::Place;
 use super::plan::{Activity, Length, Plan};
-use super::remote::Place;
 use super::statistics::{Cause, Phase, Recorder, new_histogram};
 use super::tester::Usage;
 use crate::config::Address;
@@ -91,6 +91,8 @@ pub struct Host {
     is_resting: Vec<bool>,
     dialing: usize,
     waiting_to_dial: VecDeque<Waker>,
+    /// Sources that what has happened concerns, and that nobody has woken yet.
+    to_wake: VecDeque<Waker>,
 }
 
 impl Host {
@@ -137,6 +139,7 @@ impl Host {
             is_resting: Vec::new(),
             dialing: 0,
             waiting_to_dial: VecDeque::new(),
+            to_wake: VecDeque::new(),
             plan,
         }
     }
@@ -239,9 +242,27 @@ impl Host {
         may
     }
 
-    /// A connection is no longer on its way. Answers who has waited for that.
-    pub fn dialed(&mut self) -> Option<Waker> {
+    /// A connection is no longer on its way, so that another can be.
+    pub fn dialed(&mut self) {
         self.dialing -= 1;
-        self.waiting_to_dial.pop_front()
+        self.to_wake.extend(self.waiting_to_dial.pop_front());
+    }
+
+    /// Of one more connection it is known whether it could be opened.
+    pub fn count_settled(&mut self) {
+        self.settled += 1;
+        self.to_wake.extend(self.conductor);
+    }
+
+    /// Something ended: where it was the last, the run may be over.
+    pub fn conclude(&mut self) {
+        if self.stage >= Stage::Draining || self.failure.is_some() {
+            self.to_wake.extend(self.conductor);
+        }
+    }
+
+    /// A source that what has happened concerns; it is for whoever asks to wake it.
+    pub fn next_to_wake(&mut self) -> Option<Waker> {
+        self.to_wake.pop_front()
     }
 }

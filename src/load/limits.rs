@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::places::Place;
 use super::plan::{Activity, Plan};
-use super::remote::Place;
 use crate::net::dial::Target;
 
 /// Descriptors that a run needs beside one for each connection: standard streams, epoll, the

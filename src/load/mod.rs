@@ -1,9 +1,16 @@
 //! The load tester: thousands of clients on one thread, and figures that can be trusted.
 //!
 //! A [`plan`] is checked and [`run`]: each connection is a [visitor](visitor::Visitor), a source
-//! of the reactor that holds the same [session](crate::proto::session) as everything else here,
-//! with a [generator] for its local end. What these note goes to the [recorder](statistics), and
-//! from there to an [`outcome`], which is shown, written, merged and compared.
+//! of the reactor that [talks](talk::Talk) through the same [session](crate::proto::session) as
+//! everything else here, with a [generator] for its local end. Its [tally](tally::Tally) tells the
+//! [recorder](statistics) what became of that, and from there it goes to an [`outcome`], which is
+//! shown, written, merged and compared.
+//!
+//! The files name each other one way only:
+//!
+//! ```text
+//! run -> source -> conductor, pacer, visitor -> tally -> talk -> host -> statistics -> generator -> reply
+//! ```
 //!
 //! Two kinds of load are told apart everywhere. In a *closed loop* each connection sends when it
 //! has its reply: the server sets the pace. In an *open loop* requests are [due](pace) at a
@@ -28,14 +35,16 @@ pub mod pace;
 pub mod pacer;
 pub mod panel;
 pub mod payload;
+pub mod places;
 pub mod plan;
 pub mod remarks;
-pub mod remote;
+pub mod reply;
 pub mod run;
 pub mod show;
 pub mod source;
 pub mod statistics;
 pub mod summary;
 pub mod talk;
+pub mod tally;
 pub mod tester;
 pub mod visitor;

@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use super::source::LoadSource;
-use crate::net::reactor::{Context, Next};
+use super::host::Host;
+use crate::net::reactor::{Context, Next, Source};
 
 /// Wakes connections on schedule.
 #[derive(Debug, Default)]
@@ -18,13 +18,13 @@ pub struct Pacer {
 
 impl Pacer {
     /// It has entered the slab; the schedule may not exist yet.
-    pub fn start(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
+    pub fn start(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         context.host.pacer = Some(context.waker());
         self.run(context)
     }
 
     /// The alarm has come, or the schedule has begun.
-    pub fn run(&mut self, context: &mut Context<'_, LoadSource>) -> Next {
+    pub fn run(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         let now = context.now;
         let Some(pace) = &context.host.pace else { return Next::Wait };
         let next = pace.next_after(now);

@@ -1,15 +1,12 @@
 //! What a run is asked to do, checked before anything is opened.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use super::payload::{Exchange, Expectation, Payload};
 use crate::config::Address;
 use crate::config::units::show_duration;
+use crate::net::tls::client::Secure;
 use crate::proto::gate::{Digest, Secret};
 
 /// The shortest window that is measured: below it, how the machine was feeling counts for more
@@ -29,8 +26,8 @@ pub struct Plan {
     pub address: Address,
     /// What answers the server's challenge, where there is a gate.
     pub gate: Option<(Secret, Digest)>,
-    /// How TLS is spoken, where it is.
-    pub security: Option<Security>,
+    /// How TLS is spoken, where it is; also whether sessions are resumed.
+    pub secure: Option<Secure>,
     /// What each connection does.
     pub activity: Activity,
     /// How many connections there are at a time.
@@ -54,15 +51,6 @@ pub struct Plan {
     pub timeout: Duration,
     /// Local addresses to connect from, in turn; none to let the system choose.
     pub sources: Vec<IpAddr>,
-}
-
-/// What a connection needs to speak TLS. Whether sessions are resumed is a matter of `config`.
-#[derive(Clone)]
-pub struct Security {
-    /// What rustls works by.
-    pub config: Arc<ClientConfig>,
-    /// Whom the server must prove to be.
-    pub name: ServerName<'static>,
 }
 
 /// What a connection is for.
@@ -209,7 +197,7 @@ impl Default for Plan {
         Self {
             address: Address::Unix("/".into()),
             gate: None,
-            security: None,
+            secure: None,
             activity: Activity::Requests,
             connections: 50,
             length: Length::Time(Duration::from_secs(10)),

@@ -11,8 +11,8 @@ use super::limits::{self, LimitError};
 use super::outcome::Outcome;
 use super::pacer::Pacer;
 use super::panel::Panel;
+use super::places::{Place, places};
 use super::plan::{Plan, PlanError};
-use super::remote;
 use super::source::LoadSource;
 use super::statistics::Cause;
 use super::tester::resident_memory;
@@ -20,8 +20,8 @@ use super::visitor::Visitor;
 use super::{account, remarks};
 use crate::config::{Address, ResolveError};
 use crate::net::reactor::Reactor;
+use crate::net::trace::TraceObserver;
 use crate::proto::buffer::Pool;
-use crate::proto::event::{Event, Observer, Subject};
 
 /// How many bytes wait in each direction of a connection at the most; a datagram fits.
 const BUFFER: usize = 64 * 1024;
@@ -75,7 +75,7 @@ fn advice(cause: Cause) -> &'static str {
 /// outcome.
 pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
     plan.check()?;
-    let places = remote::places(&plan.address)?;
+    let places = places(&plan.address)?;
     limits::prepare(&mut plan, &places)?;
     let started = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     let memory_before = resident_memory().unwrap_or(0);
@@ -89,7 +89,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
 }
 
 /// Lets the reactor turn until the run is over; answers what its sources leave behind.
-fn drive(plan: Plan, places: Vec<remote::Place>) -> Result<Host, LoadError> {
+fn drive(plan: Plan, places: Vec<Place>) -> Result<Host, LoadError> {
     let now = Instant::now();
     let (connections, timeout, length) = (plan.connections, plan.timeout, plan.length);
     let is_paced = plan.rate.is_some();
@@ -108,17 +108,4 @@ fn drive(plan: Plan, places: Vec<remote::Place>) -> Result<Host, LoadError> {
     }
     reactor.host().memory = resident_memory();
     Ok(reactor.into_host())
-}
-
-/// Shows what the loop does, to whoever asks for `RUST_LOG=trace`.
-struct TraceObserver;
-
-impl Observer for TraceObserver {
-    fn wants_detail(&self) -> bool {
-        log::log_enabled!(log::Level::Trace)
-    }
-
-    fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
-        log::trace!("turn {turn} {} {event}", subject.name);
-    }
 }

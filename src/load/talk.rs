@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::generator::{Fault, Generator};
+use super::generator::Generator;
 use super::host::Host;
-use super::remote::Remote;
+use super::reply::Fault;
 use super::statistics::Cause;
+use crate::net::remote::Remote;
+use crate::net::tls::wire::Wire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Side, Turn};
 use crate::proto::event::Watch;
@@ -73,6 +75,11 @@ impl Talk {
     /// The end that faces the server.
     pub fn remote(&mut self) -> &mut Remote {
         self.session.remote()
+    }
+
+    /// Whether TLS went on with an earlier session.
+    pub fn was_resumed(&mut self) -> bool {
+        matches!(self.remote(), Remote::Stream(Wire::Tls(socket)) if socket.was_resumed())
     }
 
     /// The end that sends and checks.

@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
-use super::socket::{self, Stream};
+use super::socket::{self, Socket, Stream};
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
@@ -139,8 +139,8 @@ pub struct Race {
 pub enum Standing {
     /// Nobody has answered yet.
     Running,
-    /// This stream is connected, and what is known of its readiness.
-    Won(Stream, Readiness),
+    /// This one is connected.
+    Won(Socket),
     /// Nobody is left; the last place that was tried, if there was one, and why it failed.
     Lost(Option<Target>, io::Error),
 }
@@ -168,7 +168,10 @@ impl Race {
     /// Looks who has answered, and begins what is to begin.
     pub fn advance<S: Source>(&mut self, context: &Context<'_, S>) -> Standing {
         if let Some(stream) = self.winner() {
-            return Standing::Won(stream, self.readiness);
+            let mut socket = Socket::new(stream, self.side);
+            // What was heard of a failure was said of another: this one has none.
+            socket.handle_readiness(self.readiness.without(Readiness::FAILED));
+            return Standing::Won(socket);
         }
         while self.next_begins.is_none_or(|at| at <= context.now)
             && let Some(target) = self.waiting.pop_front()

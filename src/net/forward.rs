@@ -12,18 +12,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use super::dial::{Race, Standing, Target, Terms};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
-use super::socket::Socket;
-use super::tls::socket::ClientSocket;
+pub use super::tls::client::Secure;
+use super::tls::wire::ClientWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::{Readiness, Watch};
@@ -67,15 +64,6 @@ pub struct Limits {
     pub connect: Option<Duration>,
     /// Until it acknowledges what was sent to it (RFC 5482).
     pub user_timeout: Option<Duration>,
-}
-
-/// How TLS is spoken with a target.
-#[derive(Clone, Debug)]
-pub struct Secure {
-    /// What rustls works by.
-    pub config: Arc<ClientConfig>,
-    /// Whom the target must prove to be.
-    pub name: ServerName<'static>,
 }
 
 /// A target and how it has done lately.
@@ -145,10 +133,7 @@ pub struct Forward {
 }
 
 /// What faces the target.
-enum Onward {
-    Plain(Socket),
-    Tls(Box<ClientSocket>),
-}
+type Onward = ClientWire;
 
 #[derive(Default)]
 enum State {
@@ -198,8 +183,7 @@ impl Forward {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.state {
             State::Calling(call) => call.handle_readiness(readiness),
-            State::Joined(Onward::Plain(socket)) => socket.handle_readiness(readiness),
-            State::Joined(Onward::Tls(socket)) => socket.handle_readiness(readiness),
+            State::Joined(onward) => onward.handle_readiness(readiness),
             State::Idle | State::Failed(_) => {}
         }
     }
@@ -207,8 +191,7 @@ impl Forward {
     /// Makes the end of the connection a reset, because its stream was cut off.
     pub fn reset(&self) {
         match &self.state {
-            State::Joined(Onward::Plain(socket)) => socket.reset(),
-            State::Joined(Onward::Tls(socket)) => socket.reset(),
+            State::Joined(onward) => onward.reset(),
             State::Idle | State::Calling(_) | State::Failed(_) => {}
         }
     }
@@ -254,10 +237,9 @@ impl End for Forward {
     ) -> io::Result<Progress> {
         match &mut self.state {
             State::Idle | State::Calling(_) => Ok(Progress::Moved(0)),
-            State::Joined(Onward::Plain(socket)) => socket.exchange(to, from, turn),
-            State::Joined(Onward::Tls(socket)) => match socket.exchange(to, from, turn)? {
+            State::Joined(onward) => match onward.exchange(to, from, turn)? {
                 Progress::Broken => {
-                    let cause = socket.standing().cause.unwrap_or("it broke the rules");
+                    let cause = onward.standing().cause.unwrap_or("it broke the rules");
                     let why = format!("TLS with the target failed: {cause}");
                     Err(io::Error::new(io::ErrorKind::InvalidData, why))
                 }
@@ -268,8 +250,8 @@ impl End for Forward {
     }
 
     fn dispose(&mut self, pool: &mut Pool) {
-        if let State::Joined(Onward::Tls(socket)) = &mut self.state {
-            socket.dispose(pool);
+        if let State::Joined(onward) = &mut self.state {
+            onward.dispose(pool);
         }
     }
 }
@@ -341,10 +323,8 @@ impl Call {
             self.race = places(target, context)?.map(race);
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
-            Some(Standing::Won(stream, readiness)) => {
-                let mut socket = Socket::new(stream, Side::Local);
-                socket.handle_readiness(readiness);
-                onward(socket, secure.as_ref()).map(Some)
+            Some(Standing::Won(socket)) => {
+                Onward::over(socket, secure.as_ref()).map(Some).map_err(io::Error::other)
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {
@@ -357,14 +337,6 @@ impl Call {
         }
         outcome
     }
-}
-
-/// The end over a connection, with TLS where it is said how.
-fn onward(socket: Socket, secure: Option<&Secure>) -> io::Result<Onward> {
-    let Some(Secure { config, name }) = secure else { return Ok(Onward::Plain(socket)) };
-    ClientSocket::over(socket, Arc::clone(config), name.clone())
-        .map(|socket| Onward::Tls(Box::new(socket)))
-        .map_err(io::Error::other)
 }
 
 /// The places in which a target is now; `None` while that is asked for.

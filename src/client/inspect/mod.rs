@@ -9,17 +9,19 @@ pub mod prose;
 pub mod report;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::InvalidDnsNameError;
 
-use crate::certificates::store::{self, StoreError};
-use crate::config::{HostPort, ResolveError, Version};
+use crate::config::{
+    HostPort, PemError, ResolveError, Version, authorities, credential, system_authorities,
+};
+use crate::net::tls::client::server_name;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
-use crate::net::tls_probe::{Identity, Prober, Setup, SetupError, Sighting};
+use crate::net::tls_probe::{Prober, Setup, Sighting};
 use faults::{Case, Trust};
 use report::Report;
 
@@ -32,7 +34,7 @@ pub struct Request {
     /// The file of the authorities to trust; none: the system's.
     pub ca: Option<PathBuf>,
     /// The files of a client certificate and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub credential: Option<(PathBuf, PathBuf)>,
     /// The application protocols to offer.
     pub alpn: Vec<String>,
     /// The only version to offer; none: all.
@@ -50,12 +52,15 @@ pub enum InspectError {
     /// A server cannot be asked for by this name.
     #[error("`{0}` cannot be asked for: a server's name is a host name or an IP address")]
     ServerName(String, #[source] InvalidDnsNameError),
-    /// A file of certificates or a key cannot be used.
+    /// The authorities cannot be read.
     #[error(transparent)]
-    File(#[from] StoreError),
-    /// What is to be offered cannot be.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
+    Authorities(PemError),
+    /// What is to be shown cannot be.
+    #[error("the client certificate and its key cannot be used: {0}")]
+    Credential(PemError),
+    /// No handshake can be made of what is to be offered.
+    #[error("no handshake can be offered: {0}")]
+    Offer(#[from] rustls::Error),
     /// The file for secrets cannot be used.
     #[error(transparent)]
     KeyLog(#[from] KeyLogError),
@@ -77,21 +82,23 @@ pub struct Inspected {
 /// # Errors
 /// The question cannot be asked. What the network or the server did wrong is in the report.
 pub fn run(request: Request) -> Result<Inspected, InspectError> {
-    let Request { address, server_name, ca, identity, alpn, version, timeout } = request;
-    let name = server_name.unwrap_or_else(|| address.host.clone());
-    let server_name = parse_server_name(&name)?;
+    let Request { address, ca, alpn, version, timeout, .. } = request;
+    let name = request.server_name.unwrap_or_else(|| address.host.clone());
+    let expected =
+        server_name(&name).map_err(|error| InspectError::ServerName(name.clone(), error))?;
     let trust = trust(ca)?;
-    let identity = identity.map(|(certificate, key)| read_identity(&certificate, &key));
+    let shown = request.credential.map(|(certificate, key)| credential(&certificate, &key));
+    let shown = shown.transpose().map_err(InspectError::Credential)?;
     let key_log = KeyLogFile::from_environment()?;
     let warnings = key_log.iter().map(|key_log| key_log.warning()).collect();
     let setup = Setup {
         roots: trust.roots.clone(),
-        identity: identity.transpose()?,
-        alpn: alpn.into_iter().map(String::into_bytes).collect(),
-        versions: Version::only(version).to_vec(),
+        credential: shown.map(|shown| shown.certified),
+        alpn,
+        versions: Version::only(version),
         key_log,
     };
-    let prober = Prober::new(setup, server_name, timeout)?;
+    let prober = Prober::new(setup, expected, timeout)?;
     let addresses = address.resolve()?;
     let first = prober.probe(&addresses)?;
     let second = match first.peer.filter(|_| can_resume(&first)) {
@@ -103,26 +110,13 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
     Ok(Inspected { report: Report::new(&address, &case, second.as_ref()), warnings })
 }
 
-/// A zone (`%eth0`) says how to reach an address; it is no part of a server's name.
-fn parse_server_name(name: &str) -> Result<ServerName<'static>, InspectError> {
-    let host = name.split_once('%').map_or(name, |(host, _zone)| host);
-    ServerName::try_from(host.to_owned())
-        .map_err(|reason| InspectError::ServerName(name.to_owned(), reason))
-}
-
 fn trust(ca: Option<PathBuf>) -> Result<Trust, InspectError> {
-    let certificates = match &ca {
-        Some(file) => store::read_certificates(file)?,
-        // Files that cannot be read show in a system that trusts nobody, which is reported.
-        None => rustls_native_certs::load_native_certs().certs,
+    let roots = match &ca {
+        Some(file) => authorities(file).map_err(InspectError::Authorities)?,
+        // That a system trusts nobody is reported when it matters.
+        None => system_authorities().unwrap_or_else(|_| RootCertStore::empty()),
     };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
     Ok(Trust { roots, file: ca })
-}
-
-fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, StoreError> {
-    Ok(Identity { chain: store::read_certificates(certificate)?, key: store::read_key(key)? })
 }
 
 fn can_resume(first: &Sighting) -> bool {

@@ -59,6 +59,15 @@ impl Client {
     }
 }
 
+/// How TLS is spoken with one server.
+#[derive(Clone, Debug)]
+pub struct Secure {
+    /// What rustls works by.
+    pub config: Arc<ClientConfig>,
+    /// Whom the server must prove to be.
+    pub name: ServerName<'static>,
+}
+
 /// A host as certificates name it: without the zone of a link-local address.
 ///
 /// # Errors

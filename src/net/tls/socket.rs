@@ -133,19 +133,7 @@ impl ServerSocket {
 }
 
 impl ClientSocket {
-    /// The client's side over a connected stream, to a server that must prove to be `name`.
-    ///
-    /// # Errors
-    /// The configuration cannot be used.
-    pub fn connect(
-        stream: Stream,
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-    ) -> Result<Self, Error> {
-        Self::over(Socket::new(stream, Side::Remote), config, name)
-    }
-
-    /// The same over a socket of either side, and with what is known of its readiness.
+    /// The client's side over a connected socket, to a server that must prove to be `name`.
     ///
     /// # Errors
     /// The configuration cannot be used.

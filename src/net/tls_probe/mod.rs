@@ -30,7 +30,7 @@ use crate::proto::hello;
 
 use line::{Exchanged, Line};
 use witness::Witness;
-pub use witness::{CertificateRequest, Identity, Presented, Setup, SetupError};
+pub use witness::{CertificateRequest, Presented, Setup};
 
 /// How long to listen, at least, for what a server says after the handshake: tickets, or that it
 /// wanted a client certificate, which TLS 1.3 tells no sooner. Most servers answer the goodbye, and
@@ -116,7 +116,7 @@ impl Prober {
         setup: Setup,
         server_name: ServerName<'static>,
         timeout: Option<Duration>,
-    ) -> Result<Self, SetupError> {
+    ) -> Result<Self, rustls::Error> {
         let (config, witness) = setup.into_config()?;
         Ok(Self { config, witness, server_name, timeout })
     }

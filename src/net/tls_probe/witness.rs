@@ -10,10 +10,9 @@ use rustls::client::{
     ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name,
 };
 use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
-    verify_tls13_signature,
+    WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -23,37 +22,18 @@ use rustls::{
 
 use crate::net::tls::key_log::KeyLogFile;
 
-/// A client's certificate, with those between it and its authority, and its key.
-pub struct Identity {
-    /// The certificates, the client's own first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The private key.
-    pub key: PrivateKeyDer<'static>,
-}
-
 /// What a client brings to a handshake.
 pub struct Setup {
     /// The authorities that it trusts.
     pub roots: RootCertStore,
     /// What it shows a server that asks for a certificate.
-    pub identity: Option<Identity>,
+    pub credential: Option<Arc<CertifiedKey>>,
     /// The application protocols that it offers; none: it does not speak of them.
-    pub alpn: Vec<Vec<u8>>,
+    pub alpn: Vec<String>,
     /// The versions that it offers.
-    pub versions: Vec<&'static SupportedProtocolVersion>,
+    pub versions: &'static [&'static SupportedProtocolVersion],
     /// Where the secrets of the handshakes go, for whoever looks with Wireshark.
     pub key_log: Option<Arc<KeyLogFile>>,
-}
-
-/// What a client wants to bring cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// The client certificate and its key do not fit, or are of an unknown kind.
-    #[error("the client certificate and its key cannot be used: {0}")]
-    Identity(Error),
-    /// No handshake can be made of it.
-    #[error("no handshake can be offered: {0}")]
-    Offer(Error),
 }
 
 /// The server's certificates, and what is thought of them.
@@ -84,7 +64,7 @@ pub struct CertificateRequest {
 pub(super) struct Witness {
     roots: RootCertStore,
     algorithms: WebPkiSupportedAlgorithms,
-    identity: Option<Arc<CertifiedKey>>,
+    credential: Option<Arc<CertifiedKey>>,
     notes: Mutex<Notes>,
 }
 
@@ -96,33 +76,24 @@ struct Notes {
 
 impl Setup {
     /// The configuration for handshakes that a witness watches, and the witness.
-    pub(super) fn into_config(self) -> Result<(Arc<ClientConfig>, Arc<Witness>), SetupError> {
+    pub(super) fn into_config(self) -> Result<(Arc<ClientConfig>, Arc<Witness>), Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let identity = self.identity.map(|it| it.certify(&provider)).transpose()?;
         let witness = Arc::new(Witness {
             roots: self.roots,
             algorithms: provider.signature_verification_algorithms,
-            identity,
+            credential: self.credential,
             notes: Mutex::default(),
         });
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&self.versions)
-            .map_err(SetupError::Offer)?
+            .with_protocol_versions(self.versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&witness) as _)
             .with_client_cert_resolver(Arc::clone(&witness) as _);
-        config.alpn_protocols = self.alpn;
+        config.alpn_protocols = self.alpn.into_iter().map(String::into_bytes).collect();
         if let Some(key_log) = self.key_log {
             config.key_log = key_log;
         }
         Ok((Arc::new(config), witness))
-    }
-}
-
-impl Identity {
-    fn certify(self, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, SetupError> {
-        let certified = CertifiedKey::from_der(self.chain, self.key, provider);
-        certified.map(Arc::new).map_err(SetupError::Identity)
     }
 }
 
@@ -229,9 +200,9 @@ impl ResolvesClientCert for Witness {
     ) -> Option<Arc<CertifiedKey>> {
         self.notes().certificate_request = Some(CertificateRequest {
             authorities: root_hint_subjects.iter().map(|name| name.to_vec()).collect(),
-            was_met: self.identity.is_some(),
+            was_met: self.credential.is_some(),
         });
-        self.identity.clone()
+        self.credential.clone()
     }
 
     fn has_certs(&self) -> bool {

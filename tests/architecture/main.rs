@@ -1,12 +1,18 @@
-//! The house rules that a compiler does not know, read off the sources: imports run one way, the
-//! core is pure, one folder names mio, nobody starts a thread, no file grows without end.
+//! The house rules that a compiler does not know, read off the sources: imports run one way, between
+//! folders and within most, the core is pure, one folder names mio, nobody starts a thread, no file
+//! grows without end.
 //!
 //! This reads tokens, not types: it resolves `crate`, `self` and `super` and nothing else. That is
 //! enough to catch whoever breaks a rule without noticing, which is whom it is for.
 
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use source::{paths, tokens, without_tests};
 
 /// From the top of the house down. A module imports from below its own tier only, so the modules
 /// of one tier do not know each other.
@@ -18,6 +24,10 @@ const TIERS: [&[&str]; 6] = [
     &["config", "net", "certificates"],
     &["proto"],
 ];
+
+/// Folders within which imports run one way too, so that each file can be read without those above
+/// it. What a folder's `mod.rs` names does not count.
+const ONE_WAY: [&str; 6] = ["certificates", "client", "daemon", "load", "net", "proto"];
 
 /// What would make the core depend on the machine it runs on: sockets, files, clocks, chance.
 const IMPURE: [&str; 10] = [
@@ -41,12 +51,13 @@ fn the_sources_keep_the_rules_of_the_house() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let files = sources(&src);
     assert!(files.len() > 30, "found only {} sources under {}", files.len(), src.display());
-    let mut violations = Vec::new();
-    for file in files {
+    let named = files.into_iter().map(|file| {
         let text = fs::read_to_string(&file).expect("a source is UTF-8 text");
-        let name = file.strip_prefix(&src).expect("it was found there").to_owned();
-        violations.extend(check(&name, &text));
-    }
+        (file.strip_prefix(&src).expect("it was found there").to_owned(), text)
+    });
+    let named: Vec<_> = named.collect();
+    let mut violations = circles(&named);
+    violations.extend(named.iter().flat_map(|(file, text)| check(file, text)));
     let report: Vec<_> = violations.iter().map(ToString::to_string).collect();
     assert!(report.is_empty(), "the house rules are broken:\n{}", report.join("\n"));
 }
@@ -80,9 +91,9 @@ fn check(file: &Path, text: &str) -> Vec<Violation> {
     let mut violations = Vec::new();
     for path in paths(&tokens) {
         let mut broken = |rule| violations.push(violation(path.line, rule));
-        if let Some(other) = imported_module(&module, &path.names)
+        if let Some(other) = imported(&module, &path.names).first()
             && other != own
-            && tier_of(&other).is_some_and(|tier| tier <= own_tier)
+            && tier_of(other).is_some_and(|tier| tier <= own_tier)
         {
             broken(format!("`{path}` runs against the arrows: {own} must not know {other}"));
         }
@@ -136,208 +147,64 @@ fn module_of(file: &Path) -> Vec<String> {
     names
 }
 
-/// The top-level module of this crate that a path named in `module` leads to, if to any.
-fn imported_module(module: &[String], names: &[String]) -> Option<String> {
+/// Where in this crate a path named in `module` leads, from the top; empty where it leads elsewhere.
+fn imported(module: &[String], names: &[String]) -> Vec<String> {
     let ups = names.iter().take_while(|name| *name == "super").count();
     if ups > 0 {
         let reached = &module[..module.len().saturating_sub(ups)];
-        return reached.iter().chain(&names[ups..]).next().cloned();
+        return reached.iter().chain(&names[ups..]).cloned().collect();
     }
-    match names.first()?.as_str() {
-        "crate" | "turnstile" => names.get(1).cloned(),
-        _ => None,
+    match names.first().map(String::as_str) {
+        Some("crate" | "turnstile") => names[1..].to_vec(),
+        _ => Vec::new(),
     }
 }
 
-/// Names joined by `::`, one for each leaf of an import.
-struct NamedPath {
-    line: usize,
-    names: Vec<String>,
+/// An import of one file or folder from another that stands beside it.
+struct Import {
+    from: String,
+    to: String,
+    place: (PathBuf, usize),
 }
 
-impl NamedPath {
-    /// Whether the names of `wanted` stand in it, one after the other; a lone one, such as that
-    /// of a crate, must be the first.
-    fn has(&self, wanted: &str) -> bool {
-        let wanted: Vec<&str> = wanted.split("::").collect();
-        match wanted[..] {
-            [only] => self.names.first().is_some_and(|name| name == only),
-            _ => self.names.windows(wanted.len()).any(|names| names == wanted),
+/// Every import between files of [`ONE_WAY`] folders that is part of a circle.
+fn circles(files: &[(PathBuf, String)]) -> Vec<Violation> {
+    let mut folders: BTreeMap<Vec<String>, Vec<Import>> = BTreeMap::new();
+    for (file, text) in files {
+        let module = module_of(file);
+        if !ONE_WAY.contains(&module[0].as_str()) || module.iter().any(|name| name == "tests") {
+            continue;
+        }
+        for path in paths(&without_tests(&tokens(text)).0) {
+            let target = imported(&module, &path.names);
+            let depth = module.iter().zip(&target).take_while(|(own, other)| own == other).count();
+            if let (1.., Some(from), Some(to)) = (depth, module.get(depth), target.get(depth)) {
+                let place = (file.clone(), path.line);
+                let import = Import { from: from.clone(), to: to.clone(), place };
+                folders.entry(module[..depth].to_vec()).or_default().push(import);
+            }
         }
     }
+    folders.into_values().flat_map(tangle).collect()
 }
 
-impl fmt::Display for NamedPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.names.join("::"))
-    }
-}
-
-/// Every path in a source. Braces after `::` are those of an import and branch the path.
-fn paths(tokens: &[Token<'_>]) -> Vec<NamedPath> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        if tokens[at].is_name() {
-            at = follow(tokens, at, &mut Vec::new(), &mut found);
-        } else {
-            at += 1;
-        }
-    }
-    found
-}
-
-/// Follows the path whose next name stands `at`, after those of `prefix`; answers where it ends.
-fn follow<'a>(
-    tokens: &[Token<'a>],
-    mut at: usize,
-    prefix: &mut Vec<&'a str>,
-    found: &mut Vec<NamedPath>,
-) -> usize {
-    let depth = prefix.len();
-    let line = tokens[at].line;
+/// What is left of the imports of one folder when those that lead out of every circle are taken away.
+fn tangle(mut imports: Vec<Import>) -> Vec<Violation> {
     loop {
-        prefix.push(tokens[at].text);
-        at += 1;
-        if tokens.get(at).is_none_or(|token| token.text != "::") {
+        let before = imports.len();
+        let sources: BTreeSet<_> = imports.iter().map(|import| import.from.clone()).collect();
+        let targets: BTreeSet<_> = imports.iter().map(|import| import.to.clone()).collect();
+        imports.retain(|it| sources.contains(&it.to) && targets.contains(&it.from));
+        if imports.len() == before {
             break;
         }
-        match tokens.get(at + 1) {
-            Some(next) if next.is_name() => at += 1,
-            Some(next) if next.text == "{" => {
-                at = follow_group(tokens, at + 2, prefix, found);
-                prefix.truncate(depth);
-                return at;
-            }
-            _ => break,
-        }
     }
-    found.push(NamedPath { line, names: prefix.iter().map(ToString::to_string).collect() });
-    prefix.truncate(depth);
-    at
-}
-
-fn follow_group<'a>(
-    tokens: &[Token<'a>],
-    mut at: usize,
-    prefix: &mut Vec<&'a str>,
-    found: &mut Vec<NamedPath>,
-) -> usize {
-    while let Some(token) = tokens.get(at) {
-        if token.text == "}" {
-            return at + 1;
-        }
-        at = if token.is_name() { follow(tokens, at, prefix, found) } else { at + 1 };
-    }
-    at
-}
-
-/// A name, `::`, or a single other character.
-#[derive(Clone, Copy, Debug)]
-struct Token<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-impl Token<'_> {
-    fn is_name(&self) -> bool {
-        self.text.starts_with(|first: char| first.is_alphabetic() || first == '_')
-    }
-}
-
-/// The tokens of a source, without its comments, strings and characters.
-fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
-    let (mut rest, mut line) = (text, 1);
-    while let Some(first) = rest.chars().next() {
-        let (len, is_code) = match first {
-            _ if rest.starts_with("//") => (rest.find('\n').unwrap_or(rest.len()), false),
-            _ if rest.starts_with("/*") => (rest.find("*/").map_or(rest.len(), |at| at + 2), false),
-            _ if raw_string_len(rest) > 0 => (raw_string_len(rest), false),
-            '"' => (quoted_len(rest, '"'), false),
-            '\'' if is_character(rest) => (quoted_len(rest, '\''), false),
-            _ if rest.starts_with("::") => (2, true),
-            _ if first.is_alphanumeric() || first == '_' => {
-                let is_inside = |it: char| it.is_alphanumeric() || it == '_';
-                (rest.find(|it| !is_inside(it)).unwrap_or(rest.len()), true)
-            }
-            _ => (first.len_utf8(), !first.is_whitespace()),
-        };
-        let (taken, left) = rest.split_at(len);
-        if is_code {
-            found.push(Token { text: taken, line });
-        }
-        line += taken.matches('\n').count();
-        rest = left;
-    }
-    found
-}
-
-/// The length of the quoted text that `rest` begins with, quotes included.
-fn quoted_len(rest: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, character) in rest.char_indices().skip(1) {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            _ if character == quote => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-/// The length of the raw string that `rest` begins with, or 0.
-fn raw_string_len(rest: &str) -> usize {
-    let Some(after) = rest.strip_prefix("br").or_else(|| rest.strip_prefix('r')) else { return 0 };
-    let hashes = after.len() - after.trim_start_matches('#').len();
-    if !after[hashes..].starts_with('"') {
-        return 0;
-    }
-    let close = format!("\"{}", "#".repeat(hashes));
-    let body = rest.len() - after.len() + hashes + 1;
-    rest[body..].find(&close).map_or(rest.len(), |at| body + at + close.len())
-}
-
-/// Whether a quote begins a character, and not the name of a lifetime.
-fn is_character(rest: &str) -> bool {
-    let mut following = rest.chars().skip(1);
-    following.next() == Some('\\') || following.next() == Some('\'')
-}
-
-/// What is left without the items marked `#[cfg(test)]`, and how many lines those take.
-fn without_tests<'a>(tokens: &[Token<'a>]) -> (Vec<Token<'a>>, usize) {
-    const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let (mut kept, mut lines) = (Vec::new(), 0);
-    let mut at = 0;
-    while at < tokens.len() {
-        let is_mark = tokens.len() - at >= MARK.len()
-            && MARK.iter().zip(&tokens[at..]).all(|(mark, token)| *mark == token.text);
-        if is_mark {
-            let end = item_end(tokens, at + MARK.len());
-            lines += tokens[end - 1].line - tokens[at].line + 1;
-            at = end;
-        } else {
-            kept.push(tokens[at]);
-            at += 1;
-        }
-    }
-    (kept, lines)
-}
-
-/// Where the item that begins `at` ends: after its `;`, or after the brace that closes it.
-fn item_end(tokens: &[Token<'_>], at: usize) -> usize {
-    let mut depth = 0;
-    for (index, token) in tokens.iter().enumerate().skip(at) {
-        match token.text {
-            ";" if depth == 0 => return index + 1,
-            "{" => depth += 1,
-            "}" if depth == 1 => return index + 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-    }
-    tokens.len()
+    let violation = |Import { from, to, place: (file, line) }| Violation {
+        file,
+        line,
+        rule: format!("`{from}` names `{to}`, which leads back to it: untangle the two"),
+    };
+    imports.into_iter().map(violation).collect()
 }
 
 mod the_checker {
@@ -356,6 +223,14 @@ mod the_checker {
         assert_eq!(said.len(), 1, "{text}: {said:?}");
         assert!(said[0].starts_with(&format!("src/{place}: ")), "{said:?}");
         assert!(said[0].contains(word), "{said:?}");
+    }
+
+    /// Where circles are found in made-up sources.
+    fn tangled(files: &[(&str, &str)]) -> Vec<String> {
+        let files: Vec<_> =
+            files.iter().map(|(file, text)| (PathBuf::from(file), (*text).to_owned())).collect();
+        let places = circles(&files);
+        places.iter().map(|it| format!("{}:{}", it.file.display(), it.line)).collect()
     }
 
     #[track_caller]
@@ -378,6 +253,24 @@ mod the_checker {
             against,
         );
         objects("cli.rs", "use crate::main;", "cli.rs:1", against);
+    }
+
+    #[test]
+    fn objects_to_files_that_name_each_other_in_a_circle() {
+        let (top, low) = (("load/run.rs", "use super::a;"), ("load/low.rs", "use std::io;"));
+        let (a, b) =
+            (("load/a.rs", "\nuse super::b::B;"), ("load/b.rs", "use super::{low, c::C};"));
+        let c = ("load/c/mod.rs", "use crate::load::a::A;");
+        assert_eq!(
+            tangled(&[top, a, b, c, low]),
+            ["load/a.rs:2", "load/b.rs:1", "load/c/mod.rs:1"]
+        );
+        assert_eq!(tangled(&[top, a, b, low]), [""; 0]);
+        let deep = [("net/tls/a.rs", "use super::b;"), ("net/tls/b.rs", "use super::a;")];
+        assert_eq!(tangled(&deep), ["net/tls/a.rs:1", "net/tls/b.rs:1"]);
+        let parent =
+            [("net/tls/mod.rs", "use crate::net::tls::a;"), ("net/tls/a.rs", "use super::A;")];
+        assert_eq!(tangled(&parent), [""; 0]);
     }
 
     #[test]
