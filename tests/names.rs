@@ -14,8 +14,8 @@ use std::time::Instant;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use socket2::{Domain, Socket, Type};
 
+use common::tunnel::BlackHole;
 use common::{Daemon, PATIENCE, listener, rest, run, text, turnstile};
 
 const HOST: &str = "db.test";
@@ -186,7 +186,7 @@ fn the_second_address_is_reached_past_a_first_that_refuses() {
 #[test]
 fn the_second_address_is_reached_past_a_first_that_is_silent() {
     let port = signpost(SocketAddr::from((SECOND, 0))).port();
-    let _hole = BlackHole::new(SocketAddr::from((FIRST, port)));
+    let _hole = BlackHole::at(SocketAddr::from((FIRST, port)));
     let server = NameServer::start();
     server.says([FIRST, SECOND], 60);
     let daemon = Daemon::start(&configuration(server.address, port));
@@ -199,28 +199,6 @@ fn the_second_address_is_reached_past_a_first_that_is_silent() {
     assert!(begun.elapsed().as_secs() < 5, "the first address had its whole time limit");
     daemon.wait_for_lines("closed listener=relay", 20);
     assert_eq!(daemon.descriptors(), before, "the losers are closed");
-}
-
-/// A port that takes no connection and refuses none: its backlog is full.
-struct BlackHole {
-    _listener: Socket,
-    _backlog: Vec<Socket>,
-}
-
-impl BlackHole {
-    fn new(address: SocketAddr) -> Self {
-        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
-        let listener = socket();
-        listener.bind(&address.into()).expect("an address");
-        listener.listen(0).expect("a backlog");
-        // One more than fits: the last waits for ever, as everyone will who comes after it.
-        let backlog = (0..3).map(|_| socket()).collect::<Vec<_>>();
-        for wire in &backlog {
-            wire.set_nonblocking(true).expect("an option");
-            let _ = wire.connect(&address.into());
-        }
-        Self { _listener: listener, _backlog: backlog }
-    }
 }
 
 #[test]

@@ -1,0 +1,133 @@
+//! How what a tunnel carries may end: by a reset, a kill, a forgery, a stop. Nobody takes a part of a
+//! stream for the whole of it.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use common::tunnel::{Tunnel, accept, expect_mebibytes, send_mebibytes, target, turn_until};
+use common::{Daemon, PATIENCE, ask, is_reset, listener, receive, reset};
+use socket2::Socket;
+
+/// A connection through `entry` to `target`, over which a part of a stream has come each way.
+fn in_the_middle(entry: &Daemon, target: &TcpListener) -> [Socket; 2] {
+    let mut near = entry.connect("entry");
+    let mut far = accept(target);
+    near.write_all(b"a part").expect("sent");
+    assert_eq!(receive(&mut far, 6), b"a part");
+    far.write_all(b"another").expect("sent");
+    assert_eq!(receive(&mut near, 7), b"another");
+    [near, far]
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_transfer_reaches_the_other_side() {
+    let (target, address) = target();
+    let tunnel = Tunnel::to(&address);
+    for turned_round in [false, true] {
+        let pair = || {
+            let [near, far] = in_the_middle(&tunnel.entry, &target);
+            if turned_round { (far, near) } else { (near, far) }
+        };
+
+        let (mut resetting, mut sending) = pair();
+        let sender = thread::spawn(move || {
+            loop {
+                if let Err(error) = sending.write_all(&[0; 65536]) {
+                    break error.kind();
+                }
+            }
+        });
+        receive(&mut resetting, 1_000_000);
+        reset(resetting);
+        let heard = sender.join().expect("no panic");
+        let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        assert!(expected.contains(&heard), "{heard}");
+
+        let (mut resetting, mut receiving) = pair();
+        resetting.write_all(&[0; 100_000]).expect("sent");
+        receive(&mut receiving, 100_000);
+        reset(resetting);
+        assert!(is_reset(&mut receiving));
+    }
+}
+
+#[test]
+fn resets_before_a_tunnel_is_up_leave_nothing_behind() {
+    const EACH: usize = 100;
+    let echo = Daemon::start(&listener("echo", "echo", ""));
+    let tunnel = Tunnel::to(&echo.socket_address("echo").to_string());
+    let mut polite = tunnel.connect();
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let before = tunnel.ends().map(|(daemon, _)| daemon.descriptors());
+    for number in 0..EACH {
+        reset(tunnel.connect());
+        reset(tunnel.exit.connect("exit"));
+        let mut half = tunnel.exit.connect("exit");
+        half.write_all(&CLIENT_HELLO_BEGINS[..=number % CLIENT_HELLO_BEGINS.len()]).expect("sent");
+        reset(half);
+        assert_eq!(ask(&mut polite, b"meanwhile"), b"meanwhile");
+    }
+    for ((daemon, name), before) in tunnel.ends().into_iter().zip(before) {
+        turn_until(&mut polite, &format!("the descriptors of the {name}"), || {
+            daemon.descriptors() == before
+        });
+    }
+}
+
+/// The beginning of a TLS record with the beginning of a ClientHello (RFC 8446, 4.1.2 and 5.1).
+const CLIENT_HELLO_BEGINS: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0x5c, 0x33, 0x0f];
+
+#[test]
+fn a_stop_lets_transfers_end_whole() {
+    const MEBIBYTES: u64 = 64;
+    let (target, address) = target();
+    let mut tunnel = Tunnel::to(&address);
+    let near = tunnel.connect();
+    let far = accept(&target);
+    thread::scope(|scope| {
+        // Nobody listens as yet, so neither can be done.
+        for (wire, seed) in [(&near, 1), (&far, 2)] {
+            scope.spawn(move || send_mebibytes(wire, MEBIBYTES, seed));
+        }
+        let addresses = [tunnel.entry.socket_address("entry"), tunnel.exit.socket_address("exit")];
+        for ((daemon, _), address) in tunnel.ends().into_iter().zip(addresses) {
+            daemon.signal("TERM");
+            daemon.wait_for_line("stopping: 1 connections may go on");
+            let start = Instant::now();
+            while TcpStream::connect(address).is_ok() {
+                assert!(start.elapsed() < PATIENCE, "it still accepts");
+            }
+        }
+        for (wire, seed) in [(&near, 2), (&far, 1)] {
+            scope.spawn(move || expect_mebibytes(wire, MEBIBYTES, seed));
+        }
+    });
+    for daemon in [&mut tunnel.entry, &mut tunnel.exit] {
+        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.wait_for_line("both sides were done");
+    }
+}
+
+#[test]
+fn a_second_signal_cuts_transfers_off() {
+    let (target, address) = target();
+    for entry_stops in [true, false] {
+        let mut tunnel = Tunnel::to(&address);
+        let [mut near, mut far] = in_the_middle(&tunnel.entry, &target);
+        let stopped = if entry_stops { &mut tunnel.entry } else { &mut tunnel.exit };
+        stopped.signal("TERM");
+        stopped.wait_for_line("stopping: 1 connections may go on");
+        let sender = thread::spawn(move || while near.write_all(&[0; 65536]).is_ok() {});
+        receive(&mut far, 1_000_000);
+        stopped.signal("INT");
+        let error = far.read_to_end(&mut Vec::new()).expect_err("cut off");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        sender.join().expect("the sender hears of it");
+        assert_eq!(stopped.wait().code(), Some(0));
+        stopped.wait_for_line("a second signal: 1 connections are closed");
+    }
+}
