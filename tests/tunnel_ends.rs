@@ -81,6 +81,28 @@ fn resets_before_a_tunnel_is_up_leave_nothing_behind() {
 /// The beginning of a TLS record with the beginning of a ClientHello (RFC 8446, 4.1.2 and 5.1).
 const CLIENT_HELLO_BEGINS: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0x5c, 0x33, 0x0f];
 
+/// The kernel ends the streams of a process that was killed as if it had been done. Within TLS that
+/// is not enough: what ends without a `close_notify` was cut off.
+#[test]
+fn an_end_of_a_tunnel_that_is_killed_is_no_end_of_a_stream() {
+    let (target, address) = target();
+    for entry_dies in [true, false] {
+        let tunnel = Tunnel::to(&address);
+        let [mut near, mut far] = in_the_middle(&tunnel.entry, &target);
+        let Tunnel { entry, exit } = tunnel;
+        let survivor = if entry_dies {
+            drop(entry);
+            assert!(is_reset(&mut far), "what the target hears of a dead entry");
+            exit
+        } else {
+            drop(exit);
+            assert!(is_reset(&mut near), "what the client hears of a dead exit");
+            entry
+        };
+        survivor.wait_for_line("without a close_notify");
+    }
+}
+
 #[test]
 fn a_stop_lets_transfers_end_whole() {
     const MEBIBYTES: u64 = 64;

@@ -49,6 +49,12 @@ pub enum Service {
 }
 
 impl Service {
+    /// Whether the bytes go on over a connection of their own.
+    #[must_use]
+    pub fn calls_onward(&self) -> bool {
+        !matches!(self, Self::Own(_))
+    }
+
     fn local_end(&self, now: Instant) -> Local {
         match self {
             Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
@@ -87,8 +93,12 @@ impl Connection {
             Some(keyring) => Admission::Guard(Rc::clone(keyring), challenge),
             None => Admission::Open,
         };
+        let mut remote = Remote::new(stream, offer.tls.as_ref());
+        if offer.service.calls_onward() {
+            remote.require_goodbye();
+        }
         let session = Session::new(
-            Remote::new(stream, offer.tls.as_ref()),
+            remote,
             offer.service.local_end(now),
             admission,
             Rc::clone(&offer.timeouts),

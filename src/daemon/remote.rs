@@ -31,6 +31,13 @@ impl Remote {
         }
     }
 
+    /// Where there is TLS, fails if the stream was cut off.
+    pub fn require_goodbye(&mut self) {
+        if let Self::Tls(socket) = self {
+            socket.require_goodbye();
+        }
+    }
+
     /// Registers for readiness as the remote side of `context`'s source.
     ///
     /// # Errors

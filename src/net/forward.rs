@@ -340,9 +340,10 @@ impl Call {
 /// The end over a connection, with TLS where it is said how.
 fn onward(socket: Socket, secure: Option<&Secure>) -> io::Result<Onward> {
     let Some(Secure { config, name }) = secure else { return Ok(Onward::Plain(socket)) };
-    ClientSocket::over(socket, Arc::clone(config), name.clone())
-        .map(|socket| Onward::Tls(Box::new(socket)))
-        .map_err(io::Error::other)
+    let mut socket =
+        ClientSocket::over(socket, Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+    socket.require_goodbye();
+    Ok(Onward::Tls(Box::new(socket)))
 }
 
 /// The places in which a target is now; `None` while that is asked for.

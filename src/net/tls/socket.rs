@@ -64,6 +64,8 @@ pub struct TlsSocket<C> {
     /// Handshake messages and alerts that are to be sent after it.
     flight: Vec<u8>,
     identity: Option<Box<str>>,
+    /// Whether the end of the stream has to be said with a `close_notify`.
+    must_say_goodbye: bool,
 }
 
 enum Stage {
@@ -137,7 +139,14 @@ impl<C: Connection> TlsSocket<C> {
             outgoing: Buffer::new(),
             flight: Vec::new(),
             identity: None,
+            must_say_goodbye: false,
         }
+    }
+
+    /// From here on, a stream that ends without a `close_notify` fails. Without this it ends, and
+    /// the [standing](Standing) tells; but whom its bytes are carried on to would not hear that.
+    pub fn require_goodbye(&mut self) {
+        self.must_say_goodbye = true;
     }
 
     /// Registers for readiness as this side of `context`'s source.
@@ -357,7 +366,7 @@ impl<C: Connection> TlsSocket<C> {
     }
 
     /// Hands over what had no room before, and the end after it.
-    fn deliver(&mut self, from: &mut Pipe, pool: &mut Pool) -> usize {
+    fn deliver(&mut self, from: &mut Pipe, pool: &mut Pool) -> io::Result<usize> {
         let mut moved = 0;
         if !self.surplus.is_empty() {
             moved = from.append(pool, &self.surplus);
@@ -367,10 +376,18 @@ impl<C: Connection> TlsSocket<C> {
             }
         }
         if self.surplus.is_empty() && self.inbound != Inbound::Open && from.is_open() {
+            if self.must_say_goodbye && self.is_cut_off() {
+                let why = "it ended without a close_notify: what came may not be all";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
             from.end();
             moved += 1;
         }
-        moved
+        Ok(moved)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        matches!(self.stage, Stage::Up) && self.inbound == Inbound::Truncated
     }
 
     /// Throws away what a peer still sends that broke the rules, so that the alert is not lost to
@@ -408,12 +425,12 @@ impl<C: Connection> End for TlsSocket<C> {
         if matches!(self.stage, Stage::Broken(_)) {
             moved += self.drain(turn)?;
             self.surplus = Vec::new();
-            return Ok(Progress::Moved(moved + self.deliver(from, turn.pool)));
+            return Ok(Progress::Moved(moved + self.deliver(from, turn.pool)?));
         }
-        moved += self.deliver(from, turn.pool);
+        moved += self.deliver(from, turn.pool)?;
         if self.may_receive(from, turn.pool) {
             moved += self.receive(from, turn)?;
-            moved += self.deliver(from, turn.pool);
+            moved += self.deliver(from, turn.pool)?;
             moved += self.flush(turn)?;
         }
         if matches!(self.stage, Stage::Broken(_)) {
