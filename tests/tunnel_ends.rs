@@ -4,11 +4,16 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::tunnel::{Tunnel, accept, expect_mebibytes, send_mebibytes, target, turn_until};
+use common::tunnel::{
+    ANY_PORT, Tunnel, accept, entry_to, exit_at, expect_mebibytes, send_mebibytes, target,
+    turn_until,
+};
 use common::{Daemon, PATIENCE, ask, is_reset, listener, receive, reset};
 use socket2::Socket;
 
@@ -101,6 +106,63 @@ fn an_end_of_a_tunnel_that_is_killed_is_no_end_of_a_stream() {
         };
         survivor.wait_for_line("without a close_notify");
     }
+}
+
+#[test]
+fn what_was_forged_on_the_way_is_cut_off() {
+    let (target, address) = target();
+    let exit = Daemon::start(&exit_at(ANY_PORT, &address, ""));
+    for towards_exit in [true, false] {
+        let forger = Forger::before(exit.socket_address("exit"), towards_exit);
+        let entry = Daemon::start(&entry_to(forger.address, &address, ""));
+        let [mut near, mut far] = in_the_middle(&entry, &target);
+        forger.forges.store(true, Ordering::Relaxed);
+        let mut speaker = if towards_exit { &near } else { &far };
+        speaker.write_all(b"the rest").expect("sent");
+        assert!(is_reset(&mut near), "what the client hears");
+        assert!(is_reset(&mut far), "what the target hears");
+    }
+}
+
+/// Carries one connection between an entry and an exit, and can change what goes one way.
+struct Forger {
+    address: SocketAddr,
+    forges: Arc<AtomicBool>,
+}
+
+impl Forger {
+    fn before(exit: SocketAddr, towards_exit: bool) -> Self {
+        let listener = TcpListener::bind(ANY_PORT).expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let forges = Arc::new(AtomicBool::new(false));
+        let honest = Arc::new(AtomicBool::new(false));
+        let (inward, outward) = if towards_exit {
+            (Arc::clone(&forges), honest)
+        } else {
+            (honest, Arc::clone(&forges))
+        };
+        thread::spawn(move || {
+            let (entry, _) = listener.accept().expect("the entry calls");
+            let exit = TcpStream::connect(exit).expect("it listens");
+            let clone = |wire: &TcpStream| wire.try_clone().expect("a descriptor");
+            let (to_exit, from_entry) = (clone(&exit), clone(&entry));
+            thread::spawn(move || carry(from_entry, to_exit, &inward));
+            carry(exit, entry, &outward);
+        });
+        Self { address, forges }
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, forges: &AtomicBool) {
+    let mut space = [0; 65536];
+    while let Ok(count @ 1..) = from.read(&mut space) {
+        space[count - 1] ^= u8::from(forges.load(Ordering::Relaxed));
+        if to.write_all(&space[..count]).is_err() {
+            break;
+        }
+    }
+    // Whether it was the end or a reset is not for the forger to tell.
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 #[test]

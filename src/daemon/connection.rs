@@ -188,7 +188,10 @@ impl Connection {
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
         if matches!(
             reason,
-            CloseReason::Failed(..) | CloseReason::Deadline(_) | CloseReason::Stopped
+            CloseReason::Failed(..)
+                | CloseReason::Broken
+                | CloseReason::Deadline(_)
+                | CloseReason::Stopped
         ) {
             self.cut_off();
         }
