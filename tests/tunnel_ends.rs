@@ -14,7 +14,7 @@ use common::tunnel::{
     ANY_PORT, Tunnel, accept, entry_to, exit_at, expect_mebibytes, send_mebibytes, target,
     turn_until,
 };
-use common::{Daemon, PATIENCE, ask, is_reset, listener, receive, reset};
+use common::{Daemon, PATIENCE, ask, is_reset, listener, receive, reset, rest};
 use socket2::Socket;
 
 /// A connection through `entry` to `target`, over which a part of a stream has come each way.
@@ -57,6 +57,26 @@ fn a_reset_in_the_middle_of_a_transfer_reaches_the_other_side() {
         receive(&mut receiving, 100_000);
         reset(resetting);
         assert!(is_reset(&mut receiving));
+    }
+}
+
+/// After its end nothing more is read from a peer, and to one that is not answered nothing is
+/// written: neither would tell that it has gone.
+#[test]
+fn a_reset_after_the_end_passes_through_tls() {
+    let (target, address) = target();
+    let tunnel = Tunnel::with(&address, "timeouts.half_close = '0s'\n");
+    for turned_round in [false, true] {
+        let [near, far] = in_the_middle(&tunnel.entry, &target);
+        let (first, mut second) = if turned_round { (far, near) } else { (near, far) };
+        first.shutdown(Shutdown::Write).expect("ended");
+        assert_eq!(rest(&mut second), b"");
+        reset(first);
+        for (daemon, name) in tunnel.ends() {
+            daemon.wait_for_lines(&format!("listener={name} peer="), 1 + usize::from(turned_round));
+        }
+        let heard = second.write_all(b"?").and_then(|()| second.write_all(b"?"));
+        assert!(heard.is_err(), "turned round: {turned_round}");
     }
 }
 

@@ -421,6 +421,9 @@ impl<C: Connection> End for TlsSocket<C> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
+        if matches!(self.stage, Stage::Up) {
+            self.socket.hear_of_failure(to, from)?;
+        }
         let mut moved = self.send(to, from, turn)?;
         if matches!(self.stage, Stage::Broken(_)) {
             moved += self.drain(turn)?;
