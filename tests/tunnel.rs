@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
-use common::tunnel::{Tunnel, accept, exchange_mebibytes, target, turn_until};
-use common::{Daemon, ask, listener, may_open, noise, receive, rest};
+use common::tunnel::{
+    ANY_PORT, CERTS, Tunnel, accept, entry_to, exchange_mebibytes, exit_at, target, turn_until,
+};
+use common::{Daemon, ask, listener, may_open, noise, receive, rest, run, text, turnstile};
 use socket2::Socket;
 
 /// A service of this program as a target, and its `host:port`.
@@ -158,6 +161,28 @@ fn a_target_that_speaks_first_and_at_length_is_heard() {
         drop(far);
         assert!(rest(&mut near) == speech);
     }
+}
+
+/// A record of TLS may be twice as long as the longest answer of an exit.
+#[test]
+fn an_exit_with_a_long_certificate_is_believed() {
+    let (_backend, target) = service("echo");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("text");
+    let names: Vec<_> =
+        (0..400).map(|number| format!("--name=host-{number}.example.org")).collect();
+    let mut server = turnstile(&["cert", "server", "--ca", path, "--name", "127.0.0.1"]);
+    server.args(["--out", path]).args(names);
+    for mut command in [turnstile(&["cert", "ca", "--out", path]), server] {
+        let output = run(&mut command, b"");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let certificate = fs::metadata(folder.path().join("server.pem")).expect("it was written");
+    assert!(certificate.len() > 10_000, "only {} bytes", certificate.len());
+    let exit = Daemon::start(&exit_at(ANY_PORT, &target, "").replace(CERTS, path));
+    let entry = entry_to(exit.socket_address("exit"), &target, "").replace(CERTS, path);
+    let entry = Daemon::start(&entry);
+    assert_eq!(ask(&mut entry.connect("entry"), b"believed"), b"believed");
 }
 
 #[test]

@@ -12,8 +12,12 @@ use std::time::Instant;
 use super::buffer::Pool;
 use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
-use super::http_connect::{self, Authority, HEAD_LIMIT};
+use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
+
+/// What the pipes of an introduction may hold, in bytes: the head of an answer, and a message of
+/// TLS's handshake, of which a long chain of certificates makes the longest.
+const BLOCK_LEN: usize = 64 * 1024;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ impl<E: End> Introduced<E> {
                 has_asked: false,
                 outgoing: Pipe::new(),
                 incoming: Pipe::new(),
-                pool: Pool::new(HEAD_LIMIT, 0),
+                pool: Pool::new(BLOCK_LEN, 0),
             })
         });
         Self { end, introduction, until: None }
