@@ -199,6 +199,17 @@ fn the_entry_knows_why_there_is_no_way() {
 }
 
 #[test]
+fn a_wrong_secret_inside_tls_is_told_at_both_ends() {
+    let (_echo, target) = echo();
+    let exit = Daemon::start(&exit_at(ANY_PORT, &target, ""));
+    let wrong = entry_to(exit.socket_address("exit"), &target, "").replace("the two", "the three");
+    let entry = Daemon::start(&wrong);
+    assert!(is_closed_silently(&mut entry.connect("entry")));
+    entry.wait_for_line("is the secret right?");
+    exit.wait_for_line("the answer to the challenge was wrong");
+}
+
+#[test]
 fn strangers_at_the_exit_keep_nobody_out() {
     if !may_open(3 * STRANGERS as u64) {
         return;

@@ -95,7 +95,15 @@ impl<E: End> Introduced<E> {
             let why = "the other end did not finish the introduction in time";
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
-        let mut moved = introduction.exchange(&mut self.end, turn)?;
+        let mut moved = match introduction.exchange(&mut self.end, turn) {
+            // Whoever refuses may go without a goodbye. What was said before it tells more.
+            Err(error) if is_departure(&error) => {
+                introduction.incoming.end();
+                introduction.speak()?;
+                return Err(error);
+            }
+            outcome => outcome?,
+        };
         moved += introduction.speak()?;
         if introduction.lines.is_empty() && introduction.outgoing.is_empty() {
             // What the other side said right after its answer belongs to the peer. It may be more
@@ -176,6 +184,9 @@ impl Introduction {
                         heard += request.len();
                     }
                     let is_ended = !self.incoming.is_open();
+                    if is_ended && self.incoming.is_empty() {
+                        break;
+                    }
                     match http_connect::read_answer(self.incoming.bytes(), is_ended) {
                         Ok(Some(len)) => len,
                         Ok(None) => break,
@@ -192,11 +203,16 @@ impl Introduction {
             heard += len;
         }
         if !self.lines.is_empty() && !self.incoming.is_open() {
-            let why = "the other end closed before the introduction was over: is the secret right?";
+            let why = "the other end closed before the introduction was over: if it has a gate, is \
+                       the secret right?";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         Ok(heard)
     }
+}
+
+fn is_departure(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 #[cfg(test)]
