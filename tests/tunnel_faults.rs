@@ -164,6 +164,30 @@ fn a_thousand_knock_while_the_exit_is_dead() {
 }
 
 #[test]
+fn a_thousand_knock_while_the_target_is_dead() {
+    if !may_open(2000) {
+        return;
+    }
+    let (bound, address) = dead_port();
+    let target = address.to_string();
+    let tunnel = Tunnel::with(&target, "timeouts = { tls = '1m', connect = '1m' }\n");
+    let descriptors = tunnel.ends().map(|(daemon, _)| daemon.descriptors());
+    a_thousand_knock(&tunnel.entry);
+    drop(bound);
+    let _echo = Daemon::start(&listener_at(&format!("tcp://{target}"), "echo", "echo", ""));
+    let mut wire = tunnel.connect();
+    assert_eq!(ask(&mut wire, b"back"), b"back");
+    drop(wire);
+    for (daemon, name) in tunnel.ends() {
+        daemon.wait_for_line(&format!("closed listener={name}"));
+        let lines = daemon.lines(&target).len();
+        assert!((1..200).contains(&lines), "{lines} lines of the {name} for one dead target");
+    }
+    let left = tunnel.ends().map(|(daemon, _)| daemon.descriptors());
+    assert_eq!(left, descriptors);
+}
+
+#[test]
 fn a_thousand_wait_for_nobody_without_a_turn_of_the_loop() {
     if !may_open(2000) {
         return;

@@ -105,7 +105,7 @@ impl Exit {
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }
-        let targets = Targets::new(vec![(destination(&target), None)], self.allowed.limit);
+        let targets = Targets::of_one_call(destination(&target), self.allowed.limit);
         self.stage = Stage::Calling { target, targets, call: Forward::default() };
         Ok(len)
     }

@@ -58,6 +58,8 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     connect_limit: Option<Duration>,
+    /// Whether failures are told in rows, which are longer than one connection.
+    tells_rows: bool,
 }
 
 /// How TLS is spoken with a target.
@@ -92,7 +94,14 @@ impl Targets {
             failures: Cell::new(0),
             rests_until: Cell::new(None),
         };
-        Self { targets: targets.into_iter().map(fresh).collect(), connect_limit }
+        let targets = targets.into_iter().map(fresh).collect();
+        Self { targets, connect_limit, tells_rows: true }
+    }
+
+    /// One target for a single connection, whose own end tells what became of the call.
+    #[must_use]
+    pub fn of_one_call(target: Destination, connect_limit: Option<Duration>) -> Self {
+        Self { tells_rows: false, ..Self::new(vec![(target, None)], connect_limit) }
     }
 
     /// When what begins `now` must be over.
@@ -124,7 +133,7 @@ impl Targets {
     fn failed(&self, index: usize, error: &io::Error, now: Instant) {
         let known = &self.targets[index];
         let failures = known.failures.get();
-        if failures == 0 {
+        if failures == 0 && self.tells_rows {
             log::warn!("target {} cannot be reached: {error}", known.target);
         }
         let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
