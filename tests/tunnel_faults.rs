@@ -11,8 +11,10 @@ use std::thread;
 
 use common::tunnel::{ANY_PORT, BlackHole, Tunnel, dead_port, entry_to, exit_at, turn_until};
 use common::{
-    Daemon, PATIENCE, ask, is_closed_silently, listener, listener_at, may_open, noise, rest,
+    Daemon, PATIENCE, ask, has_program, is_closed_silently, listener, listener_at, may_open, noise,
+    rest,
 };
+use socket2::Socket;
 
 /// An echo, which is the target of most of these tunnels, and its `host:port`.
 fn echo() -> (Daemon, String) {
@@ -281,4 +283,41 @@ fn flood(exit: &Daemon, mut meanwhile: impl FnMut()) {
     for mut wire in silent {
         assert_eq!(rest(&mut wire), b"", "the end of the time for a handshake");
     }
+}
+
+#[test]
+fn an_entry_whose_descriptors_run_out_pauses_and_goes_on() {
+    const CROWD: usize = 60;
+    if !has_program("prlimit") {
+        return;
+    }
+    let (_echo, target) = echo();
+    let tunnel = Tunnel::to(&target);
+    let entry = &tunnel.entry;
+    let mut inside = tunnel.connect();
+    assert_eq!(ask(&mut inside, b"in"), b"in");
+    let descriptors = entry.descriptors();
+    allow_descriptors(entry, descriptors + 9);
+    let mut crowd: Vec<Socket> = (0..CROWD).map(|_| tunnel.connect()).collect();
+    crowd.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
+    entry.wait_for_line("accepting pauses: ");
+    assert_eq!(ask(&mut inside, b"still in"), b"still in");
+    allow_descriptors(entry, 4096);
+    let served = crowd.iter().filter(|wire| is_echoed(wire)).count();
+    assert_eq!(served, CROWD, "those who waited are served when there is room");
+    assert!(entry.lines("cannot be reached").is_empty(), "the exit is not to blame");
+    drop(crowd);
+    turn_until(&mut inside, "the descriptors of the entry", || entry.descriptors() == descriptors);
+}
+
+fn is_echoed(mut wire: &Socket) -> bool {
+    let mut answer = [0; 5];
+    wire.read_exact(&mut answer).is_ok() && answer == *b"hello"
+}
+
+/// Changes the soft limit of a running daemon.
+fn allow_descriptors(daemon: &Daemon, count: usize) {
+    let mut prlimit = std::process::Command::new("prlimit");
+    prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nofile={count}:")]);
+    assert!(prlimit.status().expect("it runs").success());
 }

@@ -1,12 +1,13 @@
 //! A listener at work: accepts in batches, applies the limits, spawns connections.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::DaemonSource;
 use super::connection::{Connection, Offer};
 use super::host::Phase;
-use crate::net::listener::{Accept, Listener, Peer};
+use crate::net::listener::{Accept, Listener, Peer, reserve_descriptor};
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::event::{Event, Readiness};
@@ -64,8 +65,9 @@ impl Acceptor {
             if !self.ready {
                 return Next::Wait;
             }
-            match self.listener.accept() {
-                Accept::Connection(stream, peer) => self.admit(stream, peer, context),
+            let (accepted, reserved) = self.accept();
+            match accepted {
+                Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
                 Accept::WouldBlock => self.ready = false,
                 Accept::Lost(error) => {
                     context.host.admissions.counts.accept_failures += 1;
@@ -90,7 +92,25 @@ impl Acceptor {
         self.paused_until
     }
 
-    fn admit(&mut self, stream: Stream, peer: Peer, context: &mut Context<'_, DaemonSource>) {
+    /// Accepts one, with a descriptor for its connection onward where it will need one: without
+    /// that it could only be turned away, while those who wait are served when there is room.
+    fn accept(&self) -> (Accept, Option<OwnedFd>) {
+        if !self.offer.service.calls_onward() {
+            return (self.listener.accept(), None);
+        }
+        match reserve_descriptor() {
+            Ok(reserved) => (self.listener.accept(), Some(reserved)),
+            Err(error) => (Accept::Exhausted(error), None),
+        }
+    }
+
+    fn admit(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        reserved: Option<OwnedFd>,
+        context: &mut Context<'_, DaemonSource>,
+    ) {
         let challenge = match self.offer.keyring {
             Some(_) => context.host.nonces.fresh(),
             None => Ok([0; CHALLENGE_LEN]),
@@ -111,7 +131,7 @@ impl Acceptor {
         }
         let offer = Rc::clone(&self.offer);
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
-        context.spawn(DaemonSource::Connection(connection));
+        context.spawn(DaemonSource::Connection(connection.with_reserve(reserved)));
     }
 
     fn refuse(

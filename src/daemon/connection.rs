@@ -1,6 +1,7 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,6 +79,8 @@ pub struct Connection {
     session: Session<Remote, Local>,
     peer: Peer,
     offer: Rc<Offer>,
+    /// The place of the connection onward among the descriptors, until that is made.
+    reserved: Option<OwnedFd>,
 }
 
 impl Connection {
@@ -104,7 +107,13 @@ impl Connection {
             Rc::clone(&offer.timeouts),
             now,
         );
-        Self { session, peer, offer }
+        Self { session, peer, offer, reserved: None }
+    }
+
+    /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
+    #[must_use]
+    pub fn with_reserve(self, reserved: Option<OwnedFd>) -> Self {
+        Self { reserved, ..self }
     }
 
     /// Registers the socket, and sends the challenge.
@@ -173,6 +182,7 @@ impl Connection {
             (Local::Forward(introduced), Service::Forward(targets, _)) => {
                 let forward = introduced.end();
                 let was_dialing = forward.is_dialing();
+                self.reserved = None;
                 forward.advance(targets, context);
                 let has_settled = was_dialing && !forward.is_dialing();
                 if has_settled {
@@ -180,7 +190,10 @@ impl Connection {
                 }
                 has_settled
             }
-            (Local::Exit(exit), _) => exit.advance(context),
+            (Local::Exit(exit), _) if exit.is_calling() => {
+                self.reserved = None;
+                exit.advance(context)
+            }
             _ => false,
         }
     }

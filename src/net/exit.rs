@@ -82,6 +82,12 @@ impl Exit {
         true
     }
 
+    /// Whether the target is known and not reached yet.
+    #[must_use]
+    pub fn is_calling(&self) -> bool {
+        matches!(self.stage, Stage::Calling { .. })
+    }
+
     /// Takes the call to the target one step further. Whether the session may go on after it.
     pub fn advance<S: Source>(&mut self, context: &mut Context<'_, S>) -> bool
     where
