@@ -103,8 +103,8 @@ impl Daemon {
     /// Only the failure of the event loop itself ends it early.
     pub fn run(mut self, log: &LogQueue) -> Result<(), StartError> {
         while !self.reactor.host().is_over() {
-            log.flush();
-            self.reactor.turn()?;
+            let retry = log.flush();
+            self.reactor.turn_within(retry)?;
         }
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())
