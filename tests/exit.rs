@@ -7,13 +7,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
 
+use common::tunnel::{ANY_PORT, CERTS, exit_at};
 use common::{
     Daemon, PATIENCE, ask, finish, has_program, listener, receive, rest, run, text, turnstile,
 };
 use socket2::Socket;
-
-const SECRET: &str = "[[secret]]\nname = 'tunnel'\nvalue = 'only the two of us'\n";
-const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
 
 /// An exit that allows these targets.
 fn exit(targets: &[String], more: &str) -> String {
@@ -111,9 +109,7 @@ fn a_request_that_never_ends_is_not_waited_for() {
 
 /// An exit inside TLS and the gate.
 fn secure_exit(target: &str) -> Daemon {
-    let tls = format!("tls = {{ cert = '{CERTS}/server.pem', key = '{CERTS}/server-key.pem' }}\n");
-    let gate = "auth = 'hmac-sha256'\n";
-    Daemon::start(&format!("{SECRET}{}", exit(&[target.to_owned()], &format!("{gate}{tls}"))))
+    Daemon::start(&exit_at(ANY_PORT, target, ""))
 }
 
 /// `turnstile forward` to `target`, and the address at which it listens.

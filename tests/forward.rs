@@ -2,13 +2,11 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::thread;
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpListener};
 
-use common::{
-    DEMO_SECRET, Daemon, PATIENCE, ask, listener, listener_at, noise, receive, reset, rest,
-};
+use common::tunnel::{self, accept, exchange_mebibytes};
+use common::{DEMO_SECRET, Daemon, ask, is_reset, listener, listener_at, receive, reset, rest};
 use socket2::Socket;
 
 /// A listener named `relay` that forwards to these targets.
@@ -16,30 +14,21 @@ fn relay(targets: &[String], more: &str) -> String {
     listener("relay", "forward", &format!("to = {targets:?}\n{more}"))
 }
 
-/// A target in the test itself.
+/// A target in the test itself, and its address.
 fn target() -> (TcpListener, String) {
-    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("tcp://{}", target.local_addr().expect("bound"));
-    (target, address)
+    let (target, address) = tunnel::target();
+    (target, format!("tcp://{address}"))
 }
 
-fn accept(target: &TcpListener) -> Socket {
-    let (wire, _) = target.accept().expect("the relay calls");
-    wire.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    wire.into()
-}
-
-/// A port on which nobody listens, and nobody will: it stays bound.
+/// A port at which nobody listens, and its address.
 fn dead_port() -> (Socket, String) {
-    let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
-    let address = socket.local_addr().expect("bound").as_socket().expect("an Internet address");
-    (socket, format!("tcp://{address}"))
+    let (bound, address) = tunnel::dead_port();
+    (bound, format!("tcp://{address}"))
 }
 
 #[test]
 fn bytes_go_both_ways_at_once_through_entry_gate_and_exit() {
-    const LEN: usize = 24 << 20;
+    const MEBIBYTES: u64 = 24;
     let (target, address) = target();
     let exit = Daemon::start(&format!(
         "{DEMO_SECRET}{}",
@@ -53,22 +42,10 @@ fn bytes_go_both_ways_at_once_through_entry_gate_and_exit() {
         )
     ));
     let near = entry.connect("relay");
-    let far = accept(&target);
-    let send = |wire: &Socket, seed| {
-        let mut wire = wire.try_clone().expect("a descriptor");
-        thread::spawn(move || {
-            wire.write_all(&noise(LEN, seed)).expect("sent");
-            wire.shutdown(Shutdown::Write).expect("ended");
-        })
-    };
-    let receive = |wire: Socket| thread::spawn(move || rest(&mut { wire }));
-    let senders = [send(&near, 1), send(&far, 2)];
-    let (at_near, at_far) = (receive(near), receive(far));
-    assert!(at_far.join().expect("received") == noise(LEN, 1), "what the near side sent");
-    assert!(at_near.join().expect("received") == noise(LEN, 2), "what the far side sent");
-    senders.into_iter().for_each(|sender| sender.join().expect("sent"));
+    exchange_mebibytes(&near, &accept(&target), MEBIBYTES);
     let line = entry.wait_for_line("closed listener=relay");
-    assert!(line.contains(&format!("received={LEN} sent={LEN}")), "{line}");
+    let len = MEBIBYTES << 20;
+    assert!(line.contains(&format!("received={len} sent={len}")), "{line}");
     assert!(exit.wait_for_line("closed listener=exit").contains("identity=demo"));
 }
 
@@ -103,9 +80,6 @@ fn a_target_that_speaks_first_is_heard() {
 fn a_reset_is_passed_on_as_a_reset() {
     let (target, address) = target();
     let daemon = Daemon::start(&relay(&[address], ""));
-    let is_reset = |wire: &mut Socket| {
-        wire.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    };
 
     let mut near = daemon.connect("relay");
     let mut far = accept(&target);

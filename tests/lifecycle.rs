@@ -403,6 +403,22 @@ fn a_log_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
+fn a_log_is_written_to_its_end_while_nothing_happens() {
+    let mut daemon = Unread::start("once");
+    daemon.chatter();
+    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let nothing = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(reader)));
+    let log = std::mem::replace(&mut daemon.log, nothing);
+    let (sender, loss) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = log.lines().map(|line| line.expect("text"));
+        let said = lines.find(|line| line.ends_with(" log lines were lost: nobody read them"));
+        said.map(|line| sender.send(line))
+    });
+    loss.recv_timeout(PATIENCE).expect("the rest, without another visitor");
+}
+
+#[test]
 fn a_daemon_whose_log_nobody_reads_still_ends() {
     let mut daemon = Unread::start("once");
     daemon.chatter();

@@ -15,8 +15,8 @@ use std::time::Instant;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use socket2::{Domain, Socket, Type};
 
+use common::tunnel::BlackHole;
 use common::{Daemon, PATIENCE, ask, listener, receive, rest, run, text, turnstile};
 
 const HOST: &str = "db.test";
@@ -247,7 +247,7 @@ fn the_second_address_is_reached_past_a_first_that_refuses() {
 #[test]
 fn the_second_address_is_reached_past_a_first_that_is_silent() {
     let port = signpost(SocketAddr::from((SECOND, 0))).port();
-    let _hole = BlackHole::new(SocketAddr::from((FIRST, port)));
+    let _hole = BlackHole::at(SocketAddr::from((FIRST, port)));
     let server = NameServer::start();
     server.says([FIRST, SECOND], 60);
     let daemon = Daemon::start(&configuration(server.address, port));
@@ -315,28 +315,6 @@ fn a_server_that_stalls_over_tcp_holds_nobody_up_but_its_question() {
     assert_eq!(answer, "HTTP/1.1 200", "the next server has an answer");
     assert!(text(&rest(&mut wire)).ends_with("127.0.0.2"));
     assert_eq!(stalled.read(&mut [0; 1]).expect("the end"), 0, "it was given up");
-}
-
-/// A port that takes no connection and refuses none: its backlog is full.
-struct BlackHole {
-    _listener: Socket,
-    _backlog: Vec<Socket>,
-}
-
-impl BlackHole {
-    fn new(address: SocketAddr) -> Self {
-        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
-        let listener = socket();
-        listener.bind(&address.into()).expect("an address");
-        listener.listen(0).expect("a backlog");
-        // One more than fits: the last waits for ever, as everyone will who comes after it.
-        let backlog = (0..3).map(|_| socket()).collect::<Vec<_>>();
-        for wire in &backlog {
-            wire.set_nonblocking(true).expect("an option");
-            let _ = wire.connect(&address.into());
-        }
-        Self { _listener: listener, _backlog: backlog }
-    }
 }
 
 #[test]

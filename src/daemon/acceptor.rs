@@ -1,5 +1,6 @@
 //! A listener at work: accepts in batches, applies the limits, spawns connections.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use super::DaemonSource;
 use super::arrival::Arrival;
 use super::connection::{Connection, Offer};
 use super::host::Phase;
-use crate::net::listener::{Accept, Listener, Peer};
+use crate::net::listener::{Accept, Listener, Peer, reserve_descriptor};
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::event::{Event, Readiness};
@@ -60,8 +61,9 @@ impl Acceptor {
             if !self.ready {
                 return Next::Wait;
             }
-            match self.listener.accept() {
-                Accept::Connection(stream, peer) => self.admit(stream, peer, context),
+            let (accepted, reserved) = self.accept();
+            match accepted {
+                Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
                 Accept::WouldBlock => self.ready = false,
                 Accept::Lost(error) => {
                     lost += 1;
@@ -95,9 +97,27 @@ impl Acceptor {
         Next::Wait
     }
 
-    fn admit(&mut self, stream: Stream, peer: Peer, context: &mut Context<'_, DaemonSource>) {
+    /// Accepts one, with a descriptor for its connection onward where it will need one: without
+    /// that it could only be turned away, while those who wait are served when there is room.
+    fn accept(&self) -> (Accept, Option<OwnedFd>) {
+        if !self.offer.service.calls_onward() {
+            return (self.listener.accept(), None);
+        }
+        match reserve_descriptor() {
+            Ok(reserved) => (self.listener.accept(), Some(reserved)),
+            Err(error) => (Accept::Exhausted(error), None),
+        }
+    }
+
+    fn admit(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        reserved: Option<OwnedFd>,
+        context: &mut Context<'_, DaemonSource>,
+    ) {
         if self.offer.is_announced_by(&peer) {
-            return self.expect_header(stream, peer, context);
+            return self.expect_header(stream, peer, reserved, context);
         }
         let challenge = match self.offer.challenge(&mut context.host.nonces) {
             Ok(challenge) => challenge,
@@ -111,16 +131,22 @@ impl Acceptor {
         }
         let offer = Rc::clone(&self.offer);
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
-        context.spawn(DaemonSource::Connection(connection));
+        context.spawn(DaemonSource::Connection(connection.with_reserve(reserved)));
     }
 
     /// Lets a proxy in, which is to say first for whom it connects.
-    fn expect_header(&self, stream: Stream, proxy: Peer, context: &mut Context<'_, DaemonSource>) {
+    fn expect_header(
+        &self,
+        stream: Stream,
+        proxy: Peer,
+        reserved: Option<OwnedFd>,
+        context: &mut Context<'_, DaemonSource>,
+    ) {
         if let Err(reason) = context.host.admissions.enter_unnamed() {
             return self.refuse(&proxy, &reason, context);
         }
         let arrival = Arrival::new(stream, proxy, Rc::clone(&self.offer), context.now);
-        context.spawn(DaemonSource::Arrival(Box::new(arrival)));
+        context.spawn(DaemonSource::Arrival(Box::new(arrival.with_reserve(reserved))));
     }
 
     fn refuse(

@@ -10,6 +10,7 @@
 //! however it ends, both are settled.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub struct Arrival {
     peer: Peer,
     offer: Rc<Offer>,
     until: Option<Instant>,
+    /// Keeps a descriptor free for the connection onward.
+    reserved: Option<OwnedFd>,
     /// Whether the proxy has ended its side.
     is_cut: bool,
 }
@@ -55,7 +58,13 @@ impl Arrival {
     pub fn new(stream: Stream, proxy: Peer, offer: Rc<Offer>, now: Instant) -> Self {
         let limit = offer.timeouts.proxy.or(offer.timeouts.idle);
         let until = limit.and_then(|limit| now.checked_add(limit));
-        Self { stream: Some(stream), peer: proxy, offer, until, is_cut: false }
+        Self { stream: Some(stream), peer: proxy, offer, until, reserved: None, is_cut: false }
+    }
+
+    /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
+    #[must_use]
+    pub fn with_reserve(self, reserved: Option<OwnedFd>) -> Self {
+        Self { reserved, ..self }
     }
 
     /// Registers the socket.
@@ -136,6 +145,7 @@ impl Arrival {
         }
         let (peer, offer) = (self.peer.clone(), Rc::clone(&self.offer));
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
+        let connection = connection.with_reserve(self.reserved.take());
         context.spawn(DaemonSource::Connection(connection));
     }
 

@@ -1,6 +1,7 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,6 +60,12 @@ pub enum Service {
 }
 
 impl Service {
+    /// Whether the bytes go on over a connection of their own.
+    #[must_use]
+    pub fn calls_onward(&self) -> bool {
+        !matches!(self, Self::Own(_))
+    }
+
     fn local_end(&self, now: Instant) -> Local {
         match self {
             Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
@@ -112,6 +119,8 @@ pub struct Connection {
     session: Session<Remote, Local>,
     peer: Peer,
     offer: Rc<Offer>,
+    /// The place of the connection onward among the descriptors, until that is made.
+    reserved: Option<OwnedFd>,
 }
 
 impl Connection {
@@ -127,14 +136,25 @@ impl Connection {
             Some(keyring) => Admission::Guard(Rc::clone(keyring), challenge),
             None => Admission::Open,
         };
+        let keeps_server_name = offer.announces() == Some(Version::V2);
+        let mut remote = Remote::new(stream, offer.tls.as_ref(), keeps_server_name);
+        if offer.service.calls_onward() {
+            remote.require_close_notify();
+        }
         let session = Session::new(
-            Remote::new(stream, offer.tls.as_ref(), offer.announces() == Some(Version::V2)),
+            remote,
             offer.service.local_end(now),
             admission,
             Rc::clone(&offer.timeouts),
             now,
         );
-        Self { session, peer, offer }
+        Self { session, peer, offer, reserved: None }
+    }
+
+    /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
+    #[must_use]
+    pub fn with_reserve(self, reserved: Option<OwnedFd>) -> Self {
+        Self { reserved, ..self }
     }
 
     /// Registers the socket, and sends the challenge.
@@ -203,6 +223,7 @@ impl Connection {
             (Local::Forward(introduced), Service::Forward { targets, .. }) => {
                 let forward = introduced.end();
                 let was_dialing = forward.is_dialing();
+                self.reserved = None;
                 forward.advance(targets, context);
                 let has_settled = was_dialing && !forward.is_dialing();
                 if has_settled {
@@ -211,7 +232,10 @@ impl Connection {
                 }
                 has_settled
             }
-            (Local::Exit(exit), _) => exit.advance(context),
+            (Local::Exit(exit), _) if exit.is_calling() => {
+                self.reserved = None;
+                exit.advance(context)
+            }
             _ => false,
         }
     }
@@ -236,7 +260,10 @@ impl Connection {
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
         if matches!(
             reason,
-            CloseReason::Failed(..) | CloseReason::Deadline(_) | CloseReason::Stopped
+            CloseReason::Failed(..)
+                | CloseReason::Broken
+                | CloseReason::Deadline(_)
+                | CloseReason::Stopped
         ) {
             self.cut_off();
         }

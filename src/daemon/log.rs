@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -21,6 +21,10 @@ const QUEUE_LIMIT: usize = 256 * 1024;
 /// What one write may be without blocking on a pipe that `poll` called writable: POSIX promises
 /// that this much fits (`PIPE_BUF` on Linux).
 const PIECE: usize = 4096;
+
+/// When to try again where standard error takes no more. Nothing tells when it does: a file or a
+/// terminal cannot be waited for beside the sockets.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How long the end of the program waits for a reader of its last lines.
 const LAST_WORDS_MS: u8 = 250;
@@ -111,12 +115,16 @@ struct Lines {
 }
 
 impl LogQueue {
-    /// Writes as much as standard error takes without blocking.
-    pub fn flush(&self) {
+    /// Writes as much as standard error takes without blocking. Answers when to try again, where
+    /// something is left.
+    #[must_use]
+    pub fn flush(&self) -> Option<Duration> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lines.waiting.is_empty() || lines.dropped > 0 {
-            lines.write_to(&mut io::stderr(), PollTimeout::ZERO);
+        if lines.waiting.is_empty() && lines.dropped == 0 {
+            return None;
         }
+        lines.write_to(&mut io::stderr(), PollTimeout::ZERO);
+        (!lines.waiting.is_empty()).then_some(RETRY)
     }
 
     /// Writes the rest before the program ends, with some patience for whoever reads it.

@@ -51,6 +51,13 @@ impl Remote {
         }
     }
 
+    /// Where there is TLS, fails if the stream was cut off.
+    pub fn require_close_notify(&mut self) {
+        if let Self::Tls(socket) = self {
+            socket.require_close_notify();
+        }
+    }
+
     /// Registers for readiness as the remote side of `context`'s source.
     ///
     /// # Errors

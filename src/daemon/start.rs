@@ -110,8 +110,8 @@ impl Daemon {
             manager::ready();
         }
         while !self.reactor.host().is_over() {
-            log.flush();
-            self.reactor.turn()?;
+            let retry = log.flush();
+            self.reactor.turn_within(retry)?;
         }
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())

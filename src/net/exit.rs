@@ -82,6 +82,12 @@ impl Exit {
         true
     }
 
+    /// Whether the target is known and not reached yet.
+    #[must_use]
+    pub fn is_calling(&self) -> bool {
+        matches!(self.stage, Stage::Calling { .. })
+    }
+
     /// Takes the call to the target one step further. Whether the session may go on after it.
     pub fn advance<S: Source>(&mut self, context: &mut Context<'_, S>) -> bool
     where
@@ -105,7 +111,7 @@ impl Exit {
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }
-        let targets = Targets::new(vec![(destination(&target), None)], self.allowed.limits);
+        let targets = Targets::of_one_call(destination(&target), self.allowed.limits);
         self.stage = Stage::Calling { target, targets, call: Forward::default() };
         Ok(len)
     }

@@ -55,6 +55,8 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     limits: Limits,
+    /// Whether failures are told in rows, which are longer than one connection.
+    tells_rows: bool,
 }
 
 /// How long a target is waited for; `None` is as long as the system does.
@@ -85,7 +87,14 @@ impl Targets {
             failures: Cell::new(0),
             rests_until: Cell::new(None),
         };
-        Self { targets: targets.into_iter().map(fresh).collect(), limits }
+        let targets = targets.into_iter().map(fresh).collect();
+        Self { targets, limits, tells_rows: true }
+    }
+
+    /// One target for a single connection, whose own end tells what became of the call.
+    #[must_use]
+    pub fn of_one_call(target: Destination, limits: Limits) -> Self {
+        Self { tells_rows: false, ..Self::new(vec![(target, None)], limits) }
     }
 
     /// When what begins `now` must be over.
@@ -117,7 +126,7 @@ impl Targets {
     fn failed(&self, index: usize, error: &io::Error, now: Instant) {
         let known = &self.targets[index];
         let failures = known.failures.get();
-        if failures == 0 {
+        if failures == 0 && self.tells_rows {
             log::warn!("target {} cannot be reached: {error}", known.target);
         }
         let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
@@ -324,7 +333,9 @@ impl Call {
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
             Some(Standing::Won(socket)) => {
-                Onward::over(socket, secure.as_ref()).map(Some).map_err(io::Error::other)
+                let mut onward = Onward::over(socket, secure.as_ref()).map_err(io::Error::other)?;
+                onward.require_close_notify();
+                Ok(Some(onward))
             }
             Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(Standing::Running) | None => match self.until {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -213,6 +214,14 @@ impl Listener {
             },
         }
     }
+}
+
+/// A descriptor that stands for one that will be needed later: dropped, it leaves its place to it.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn reserve_descriptor() -> io::Result<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned()
 }
 
 /// An IPv4 peer of an IPv6 socket, as the IPv4 address that it is.

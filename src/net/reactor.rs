@@ -10,7 +10,7 @@
 //! no loop of a turn runs longer than the sources and events it began with.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -249,8 +249,16 @@ impl<S: Source> Reactor<S> {
     /// # Errors
     /// Those of `epoll_wait(2)`; being interrupted by a signal is not one.
     pub fn turn(&mut self) -> io::Result<()> {
+        self.turn_within(None)
+    }
+
+    /// The same, but it waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn turn_within(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.turn += 1;
-        let now = self.wait()?;
+        let now = self.wait(limit)?;
         self.expire(now);
         let mut batch = std::mem::replace(&mut self.due, std::mem::take(&mut self.batch));
         let ran = batch.len();
@@ -264,13 +272,15 @@ impl<S: Source> Reactor<S> {
         Ok(())
     }
 
-    /// Sleeps until readiness or the next deadline, and hands the events out. Answers the time.
-    fn wait(&mut self) -> io::Result<Instant> {
+    /// Sleeps until readiness, the next deadline or `limit`, and hands the events out. Answers the
+    /// time.
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<Instant> {
         let before = Instant::now();
         let timeout = if self.due.is_empty() && self.spawned.is_empty() {
-            self.wheel.next_due().map(|at| at.saturating_duration_since(before))
+            let next = self.wheel.next_due().map(|at| at.saturating_duration_since(before));
+            next.into_iter().chain(limit).min()
         } else {
-            Some(std::time::Duration::ZERO)
+            Some(Duration::ZERO)
         };
         self.alarms.arm(before, self.poll.registry(), ALARM)?;
         match self.poll.poll(&mut self.events, timeout) {
@@ -449,8 +459,6 @@ fn readiness(event: &event::Event) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Writes down that it ran, and wakes whoever the host says.

@@ -195,8 +195,12 @@ impl Socket {
 
     /// Asks for the error of a connection that failed when there was nothing more to read from it
     /// and nothing to write yet, so that neither would tell.
-    fn hear_of_failure(&self) -> io::Result<()> {
-        if self.readiness.contains(Readiness::FAILED) {
+    ///
+    /// # Errors
+    /// That error.
+    pub fn hear_of_failure(&self, to: &Pipe, from: &Pipe) -> io::Result<()> {
+        let is_quiet = to.is_empty() && !to.is_finished() && !from.is_open();
+        if is_quiet && self.readiness.contains(Readiness::FAILED) {
             let error = self.stream.take_error()?;
             return Err(error.unwrap_or(io::ErrorKind::ConnectionReset.into()));
         }
@@ -253,9 +257,7 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
-        if to.is_empty() && !to.is_finished() && !from.is_open() {
-            self.hear_of_failure()?;
-        }
+        self.hear_of_failure(to, from)?;
         if !to.is_empty() && self.is_writable() {
             moved += self.flush(to, turn)?;
         }

@@ -12,8 +12,12 @@ use std::time::Instant;
 use super::buffer::Pool;
 use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
-use super::http_connect::{self, Authority, HEAD_LIMIT};
+use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
+
+/// What the pipes of an introduction may hold, in bytes: the head of an answer, and a message of
+/// TLS's handshake, of which a long chain of certificates makes the longest.
+const BLOCK_LEN: usize = 64 * 1024;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ impl<E: End> Introduced<E> {
                 has_asked: false,
                 outgoing: Pipe::new(),
                 incoming: Pipe::new(),
-                pool: Pool::new(HEAD_LIMIT, 0),
+                pool: Pool::new(BLOCK_LEN, 0),
             })
         });
         Self { end, introduction, until: None }
@@ -91,7 +95,15 @@ impl<E: End> Introduced<E> {
             let why = "the other end did not finish the introduction in time";
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
-        let mut moved = introduction.exchange(&mut self.end, turn)?;
+        let mut moved = match introduction.exchange(&mut self.end, turn) {
+            // Whoever refuses may go without a goodbye. What was said before it tells more.
+            Err(error) if is_departure(&error) => {
+                introduction.incoming.end();
+                introduction.speak()?;
+                return Err(error);
+            }
+            outcome => outcome?,
+        };
         moved += introduction.speak()?;
         if introduction.lines.is_empty() && introduction.outgoing.is_empty() {
             // What the other side said right after its answer belongs to the peer. It may be more
@@ -172,6 +184,9 @@ impl Introduction {
                         heard += request.len();
                     }
                     let is_ended = !self.incoming.is_open();
+                    if is_ended && self.incoming.is_empty() {
+                        break;
+                    }
                     match http_connect::read_answer(self.incoming.bytes(), is_ended) {
                         Ok(Some(len)) => len,
                         Ok(None) => break,
@@ -188,11 +203,16 @@ impl Introduction {
             heard += len;
         }
         if !self.lines.is_empty() && !self.incoming.is_open() {
-            let why = "the other end closed before the introduction was over: is the secret right?";
+            let why = "the other end closed before the introduction was over: if it has a gate, is \
+                       the secret right?";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         Ok(heard)
     }
+}
+
+fn is_departure(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+pub(crate) mod tunnel;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sha2::Sha256;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -162,8 +165,17 @@ impl Daemon {
 
     /// Its resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> usize {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory that it has ever had, in KiB.
+    pub(crate) fn peak_kib(&self) -> usize {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, figure: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+        let line = status.lines().find(|line| line.starts_with(figure)).expect("a line");
         line.split_whitespace().nth(1).expect("a figure").parse().expect("a number")
     }
 
@@ -362,6 +374,16 @@ pub(crate) fn skip(why: &str) -> bool {
     false
 }
 
+/// Whether this process may open so many descriptors; raises its limit if it can.
+pub(crate) fn may_open(descriptors: u64) -> bool {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    if hard < descriptors {
+        return skip(&format!("{descriptors} descriptors are needed, and {hard} are allowed"));
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+    true
+}
+
 /// A file of the folder `tests`.
 pub(crate) fn test_file(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", name].iter().collect()
@@ -393,6 +415,11 @@ pub(crate) fn is_closed_silently(wire: &mut Socket) -> bool {
         Ok(count) => count == 0,
         Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
     }
+}
+
+/// Whether what comes next is a reset.
+pub(crate) fn is_reset(wire: &mut Socket) -> bool {
+    wire.read(&mut [0; 1]).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// Closes with a reset instead of an end.

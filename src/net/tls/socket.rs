@@ -66,6 +66,8 @@ pub struct TlsSocket<C> {
     /// Handshake messages and alerts that are to be sent after it.
     flight: Vec<u8>,
     keeps_server_name: bool,
+    /// Whether the end of the stream has to be said with a `close_notify`.
+    requires_close_notify: bool,
     known: Option<Box<Known>>,
 }
 
@@ -160,6 +162,7 @@ impl<C: Connection> TlsSocket<C> {
             outgoing: Buffer::new(),
             flight: Vec::new(),
             keeps_server_name: false,
+            requires_close_notify: false,
             known: None,
         }
     }
@@ -172,6 +175,12 @@ impl<C: Connection> TlsSocket<C> {
     /// The same, to be looked at.
     pub fn socket_ref(&self) -> &Socket {
         &self.socket
+    }
+
+    /// From here on, a stream that ends without a `close_notify` fails. Without this it ends, and
+    /// the [standing](Standing) tells; but whom its bytes are carried on to would not hear that.
+    pub fn require_close_notify(&mut self) {
+        self.requires_close_notify = true;
     }
 
     /// Registers for readiness as this side of `context`'s source.
@@ -399,7 +408,7 @@ impl<C: Connection> TlsSocket<C> {
     }
 
     /// Hands over what had no room before, and the end after it.
-    fn deliver(&mut self, from: &mut Pipe, pool: &mut Pool) -> usize {
+    fn deliver(&mut self, from: &mut Pipe, pool: &mut Pool) -> io::Result<usize> {
         let mut moved = 0;
         if !self.surplus.is_empty() {
             moved = from.append(pool, &self.surplus);
@@ -409,10 +418,18 @@ impl<C: Connection> TlsSocket<C> {
             }
         }
         if self.surplus.is_empty() && self.inbound != Inbound::Open && from.is_open() {
+            if self.requires_close_notify && self.is_cut_off() {
+                let why = "it ended without a close_notify: what came may not be all";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
             from.end();
             moved += 1;
         }
-        moved
+        Ok(moved)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        matches!(self.stage, Stage::Up) && self.inbound == Inbound::Truncated
     }
 
     /// Throws away what a peer still sends that broke the rules, so that the alert is not lost to
@@ -446,16 +463,19 @@ impl<C: Connection> End for TlsSocket<C> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
+        if matches!(self.stage, Stage::Up) {
+            self.socket.hear_of_failure(to, from)?;
+        }
         let mut moved = self.send(to, from, turn)?;
         if matches!(self.stage, Stage::Broken(_)) {
             moved += self.drain(turn)?;
             self.surplus = Vec::new();
-            return Ok(Progress::Moved(moved + self.deliver(from, turn.pool)));
+            return Ok(Progress::Moved(moved + self.deliver(from, turn.pool)?));
         }
-        moved += self.deliver(from, turn.pool);
+        moved += self.deliver(from, turn.pool)?;
         if self.may_receive(from, turn.pool) {
             moved += self.receive(from, turn)?;
-            moved += self.deliver(from, turn.pool);
+            moved += self.deliver(from, turn.pool)?;
             moved += self.flush(turn)?;
         }
         if matches!(self.stage, Stage::Broken(_)) {

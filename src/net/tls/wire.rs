@@ -38,6 +38,13 @@ impl ClientWire {
 }
 
 impl<C: Connection> Wire<C> {
+    /// Where there is TLS, fails if the stream is cut off.
+    pub fn require_close_notify(&mut self) {
+        if let Self::Tls(socket) = self {
+            socket.require_close_notify();
+        }
+    }
+
     /// Makes closing this end a reset.
     pub fn reset(&self) {
         match self {
