@@ -10,7 +10,6 @@ use rustls::ServerConfig;
 use super::DaemonSource;
 use super::host::{Host, Phase};
 use super::remote::Remote;
-use crate::net::exit::{Allowed, Exit};
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
@@ -18,6 +17,7 @@ use crate::net::socket::Stream;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
+use crate::proto::exit::{Allowed, Exit};
 use crate::proto::gate::{Challenge, Keyring};
 use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
@@ -43,7 +43,7 @@ pub enum Service {
     /// A service of this program.
     Own(Kind),
     /// Whoever listens at one of these, told these lines first.
-    Forward(Targets, Vec<Line>),
+    Forward(Rc<Targets>, Vec<Line>),
     /// Whoever the peer asks for, within what is allowed.
     Connect(Rc<Allowed>),
 }
@@ -53,8 +53,9 @@ impl Service {
         match self {
             Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
             Self::Own(kind) => Local::Service(kind.stream()),
-            Self::Forward(_, lines) => {
-                Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
+            Self::Forward(targets, lines) => {
+                let forward = Forward::new(Rc::clone(targets));
+                Local::Forward(Box::new(Introduced::new(forward, lines.clone())))
             }
         }
     }
@@ -64,7 +65,7 @@ impl Service {
 enum Local {
     Service(Box<dyn End>),
     Forward(Box<Introduced<Forward>>),
-    Exit(Box<Exit>),
+    Exit(Box<Exit<Forward>>),
 }
 
 /// One accepted connection.
@@ -112,7 +113,11 @@ impl Connection {
     pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match (side, self.session.local()) {
             (Side::Local, Local::Forward(forward)) => forward.end().handle_readiness(readiness),
-            (Side::Local, Local::Exit(exit)) => exit.handle_readiness(readiness),
+            (Side::Local, Local::Exit(exit)) => {
+                if let Some(forward) = exit.onward() {
+                    forward.handle_readiness(readiness);
+                }
+            }
             _ => self.session.remote().handle_readiness(readiness),
         }
     }
@@ -141,7 +146,10 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         let call = match self.session.local_ref() {
             Local::Forward(forward) => forward.deadline().or(forward.end_ref().deadline()),
-            Local::Exit(exit) => exit.deadline(),
+            Local::Exit(exit) => {
+                let call = exit.onward_ref().and_then(Forward::deadline);
+                [exit.deadline(), call].into_iter().flatten().min()
+            }
             Local::Service(_) => None,
         };
         [self.session.deadline(), call].into_iter().flatten().min()
@@ -159,29 +167,25 @@ impl Connection {
         if self.session.state_name() != StateName::Established {
             return false;
         }
-        match (self.session.local(), &self.offer.service) {
-            (Local::Forward(introduced), Service::Forward(targets, _)) => {
-                let forward = introduced.end();
-                let was_dialing = forward.is_dialing();
-                forward.advance(targets, context);
-                let has_settled = was_dialing && !forward.is_dialing();
+        match self.session.local() {
+            Local::Forward(introduced) => {
+                let has_settled = introduced.end().advance(context);
                 if has_settled {
-                    introduced.begin(targets.deadline(context.now));
+                    introduced.begin(introduced.end_ref().targets().deadline(context.now));
                 }
                 has_settled
             }
-            (Local::Exit(exit), _) => exit.advance(context),
-            _ => false,
+            Local::Exit(exit) => {
+                if let Some(call) = exit.wanted().map(Forward::to) {
+                    exit.begin(call);
+                }
+                exit.onward().is_some_and(|forward| forward.advance(context))
+            }
+            Local::Service(_) => false,
         }
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        if matches!(
-            reason,
-            CloseReason::Failed(..) | CloseReason::Deadline(_) | CloseReason::Stopped
-        ) {
-            self.cut_off();
-        }
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
@@ -189,22 +193,6 @@ impl Connection {
         admissions.leave(&self.peer);
         if !self.session.was_admitted() {
             admissions.counts.refused_at_gate += 1;
-        }
-    }
-
-    /// A relay is no place for a stream to end: what was cut off is reset at both sides, so that
-    /// nobody takes a part for the whole.
-    fn cut_off(&mut self) {
-        let may_have_carried = match self.session.local() {
-            Local::Service(_) => false,
-            Local::Forward(forward) => {
-                forward.end().reset();
-                forward.end().is_joined() && !forward.is_introducing()
-            }
-            Local::Exit(exit) => exit.reset(),
-        };
-        if may_have_carried {
-            self.session.remote().reset();
         }
     }
 }
@@ -220,6 +208,14 @@ impl End for Local {
             Self::Service(service) => service.exchange(to, from, turn),
             Self::Forward(forward) => forward.exchange(to, from, turn),
             Self::Exit(exit) => exit.exchange(to, from, turn),
+        }
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match self {
+            Self::Service(service) => service.cut_off(),
+            Self::Forward(forward) => forward.cut_off(),
+            Self::Exit(exit) => exit.cut_off(),
         }
     }
 

@@ -16,12 +16,12 @@ use super::tls::{self, UpstreamConfig};
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
-use crate::net::exit::Allowed;
 use crate::net::forward::{Destination, Secure, Targets};
 use crate::net::listener::Listener;
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
+use crate::proto::exit::Allowed;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
 use crate::proto::resolver::Lookup;
@@ -121,7 +121,7 @@ fn service(
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
             lines.extend(upstream.target.clone().map(Line::Ask));
-            Ok(Service::Forward(Targets::new(targets, *connect), lines))
+            Ok(Service::Forward(Rc::new(Targets::new(targets, *connect)), lines))
         }
     }
 }

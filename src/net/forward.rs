@@ -11,7 +11,8 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,14 +20,15 @@ use rand::RngExt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::dial::{Race, Standing, Target};
+use super::dial::{self, Race, Target};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 use super::socket::Socket;
 use super::tls::socket::ClientSocket;
 use crate::proto::buffer::Pool;
-use crate::proto::end::{End, Progress, Side, Turn};
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::Readiness;
+use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
 use crate::proto::resolver::Lookup;
 
@@ -133,9 +135,9 @@ impl Targets {
     }
 }
 
-/// One connection onward; the default is one that has not called anybody yet.
-#[derive(Default)]
+/// One connection onward.
 pub struct Forward {
+    targets: Rc<Targets>,
     state: State,
 }
 
@@ -159,25 +161,30 @@ enum State {
 }
 
 impl Forward {
-    /// Whether [`advance`](Self::advance) may have something to do.
+    /// A connection to one of `targets` that has not called any yet.
     #[must_use]
-    pub fn is_dialing(&self) -> bool {
+    pub fn new(targets: Rc<Targets>) -> Self {
+        Self { targets, state: State::Idle }
+    }
+
+    /// A connection to `target`, whose caller says how long that may take.
+    #[must_use]
+    pub fn to(target: &Authority) -> Self {
+        let destination = match target.host.parse::<IpAddr>() {
+            Ok(address) => Destination::Place(Target::Tcp((address, target.port).into())),
+            Err(_) => Destination::Host(target.host.clone(), target.port),
+        };
+        Self::new(Rc::new(Targets::new(vec![(destination, None)], None)))
+    }
+
+    /// What it may connect to.
+    #[must_use]
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
-    }
-
-    /// Whether a target has answered.
-    #[must_use]
-    pub fn is_joined(&self) -> bool {
-        matches!(self.state, State::Joined(_))
-    }
-
-    /// Why no target answered, where none did.
-    #[must_use]
-    pub fn failure(&self) -> Option<&io::Error> {
-        match &self.state {
-            State::Failed(reason) => Some(reason),
-            _ => None,
-        }
     }
 
     /// When to call [`advance`](Self::advance) even if nothing becomes ready.
@@ -199,20 +206,14 @@ impl Forward {
         }
     }
 
-    /// Makes the end of the connection a reset, because its stream was cut off.
-    pub fn reset(&self) {
-        match &self.state {
-            State::Joined(Onward::Plain(socket)) => socket.reset(),
-            State::Joined(Onward::Tls(socket)) => socket.reset(),
-            State::Idle | State::Calling(_) | State::Failed(_) => {}
-        }
-    }
-
-    /// Takes the call one step further: begins it, or sees what came of it.
-    pub fn advance<S: Source>(&mut self, targets: &Targets, context: &mut Context<'_, S>)
+    /// Takes the call one step further: begins it, or sees what came of it. Whether this settled
+    /// it, so that the session may be able to go on.
+    pub fn advance<S: Source>(&mut self, context: &mut Context<'_, S>) -> bool
     where
         S::Host: AsMut<Names>,
     {
+        let was_dialing = self.is_dialing();
+        let targets = &*self.targets;
         self.state = match std::mem::take(&mut self.state) {
             State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
                 Some(call) => call.go_on(targets, context),
@@ -221,6 +222,7 @@ impl Forward {
             State::Calling(call) => call.go_on(targets, context),
             settled => settled,
         };
+        was_dialing && !self.is_dialing()
     }
 }
 
@@ -243,6 +245,24 @@ impl End for Forward {
                 progress => Ok(progress),
             },
             State::Failed(reason) => Err(io::Error::new(reason.kind(), reason.to_string())),
+        }
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        match &self.state {
+            State::Joined(Onward::Plain(socket)) => socket.standing(),
+            State::Joined(Onward::Tls(socket)) => socket.standing(),
+            State::Idle | State::Calling(_) | State::Failed(_) => {
+                Standing { is_up: false, ..Standing::UP }
+            }
+        }
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match &mut self.state {
+            State::Joined(Onward::Plain(socket)) => socket.cut_off(),
+            State::Joined(Onward::Tls(socket)) => socket.cut_off(),
+            State::Idle | State::Calling(_) | State::Failed(_) => false,
         }
     }
 
@@ -319,13 +339,13 @@ impl Call {
             self.race = places(target, context)?.map(|places| Race::new(places, Side::Local));
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
-            Some(Standing::Won(stream, readiness)) => {
+            Some(dial::Standing::Won(stream, readiness)) => {
                 let mut socket = Socket::new(stream, Side::Local);
                 socket.handle_readiness(readiness);
                 onward(socket, secure).map(Some)
             }
-            Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
-            Some(Standing::Running) | None => match self.until {
+            Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
+            Some(dial::Standing::Running) | None => match self.until {
                 Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
                 _ => Ok(None),
             },

@@ -129,6 +129,10 @@ impl<E: End> End for Introduced<E> {
         self.end.standing()
     }
 
+    fn cut_off(&mut self) -> bool {
+        self.end.cut_off() && !self.is_introducing()
+    }
+
     fn dispose(&mut self, pool: &mut Pool) {
         self.end.dispose(pool);
     }
