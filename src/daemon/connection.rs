@@ -49,6 +49,7 @@ pub enum Service {
 }
 
 impl Service {
+    /// The end for a peer that was let in `now`.
     fn local_end(&self, now: Instant) -> Local {
         match self {
             Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
@@ -63,6 +64,8 @@ impl Service {
 
 /// The local end of one connection.
 enum Local {
+    /// It is made when the peer is let in: who is not costs no more than the gate.
+    Unmade(Rc<Offer>),
     Service(Box<dyn End>),
     Forward(Box<Introduced<Forward>>),
     Exit(Box<Exit<Forward>>),
@@ -90,7 +93,7 @@ impl Connection {
         };
         let session = Session::new(
             Remote::new(stream, offer.tls.as_ref()),
-            offer.service.local_end(now),
+            Local::Unmade(Rc::clone(&offer)),
             admission,
             Rc::clone(&offer.timeouts),
             now,
@@ -145,12 +148,14 @@ impl Connection {
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
         let call = match self.session.local_ref() {
+            // Before and after, the local end has no turn in which it could act on its deadline.
+            _ if self.session.state_name() != StateName::Established => None,
             Local::Forward(forward) => forward.deadline().or(forward.end_ref().deadline()),
             Local::Exit(exit) => {
                 let call = exit.onward_ref().and_then(Forward::deadline);
                 [exit.deadline(), call].into_iter().flatten().min()
             }
-            Local::Service(_) => None,
+            Local::Unmade(_) | Local::Service(_) => None,
         };
         [self.session.deadline(), call].into_iter().flatten().min()
     }
@@ -181,7 +186,7 @@ impl Connection {
                 }
                 exit.onward().is_some_and(|forward| forward.advance(context))
             }
-            Local::Service(_) => false,
+            Local::Unmade(_) | Local::Service(_) => false,
         }
     }
 
@@ -204,7 +209,11 @@ impl End for Local {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
+        if let Self::Unmade(offer) = self {
+            *self = offer.service.local_end(turn.now);
+        }
         match self {
+            Self::Unmade(_) => Ok(Progress::Moved(0)),
             Self::Service(service) => service.exchange(to, from, turn),
             Self::Forward(forward) => forward.exchange(to, from, turn),
             Self::Exit(exit) => exit.exchange(to, from, turn),
@@ -213,6 +222,7 @@ impl End for Local {
 
     fn cut_off(&mut self) -> bool {
         match self {
+            Self::Unmade(_) => false,
             Self::Service(service) => service.cut_off(),
             Self::Forward(forward) => forward.cut_off(),
             Self::Exit(exit) => exit.cut_off(),
@@ -221,6 +231,7 @@ impl End for Local {
 
     fn dispose(&mut self, pool: &mut Pool) {
         match self {
+            Self::Unmade(_) => {}
             Self::Service(service) => service.dispose(pool),
             Self::Forward(forward) => forward.dispose(pool),
             Self::Exit(exit) => exit.dispose(pool),
