@@ -97,6 +97,13 @@ fn who_may_not_is_told_why() {
 }
 
 #[test]
+fn a_head_that_fills_the_buffer_is_too_long() {
+    let daemon = Daemon::start(&format!("[limits]\nbuffer = '4KiB'\n{}", exit(&[], "")));
+    let endless = [b"CONNECT a:1 HTTP/1.1\r\nX: ", &[b'x'; 5000][..]].concat();
+    assert_eq!(status(&daemon, &endless), "431");
+}
+
+#[test]
 fn nothing_is_allowed_by_default() {
     let (_backend, target) = backend();
     let daemon = Daemon::start(&exit(&[], ""));

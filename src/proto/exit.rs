@@ -99,6 +99,9 @@ impl<E: End> Exit<E> {
     /// Reads the request, as far as it is there.
     fn read(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> Result<Progress, Refusal> {
         let Some((target, len)) = read_request(to.bytes())? else {
+            if to.room(turn.pool) == 0 {
+                return Err(Refusal::TooLong);
+            }
             if to.is_open() && !self.is_late(turn.now) {
                 return Ok(Progress::Moved(0));
             }
