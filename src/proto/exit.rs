@@ -125,11 +125,13 @@ impl<E: End> Exit<E> {
         let is_late = self.is_late(turn.now);
         let Stage::Calling(target, call) = &mut self.stage else { return Ok(Progress::Moved(0)) };
         let mut progress = Progress::Moved(0);
-        if let Some(end) = call.take_if(|end| end.standing().is_up && has_room(from, turn)) {
+        if let Some(end) = call.take_if(|end| end.standing().is_up) {
             self.stage = Stage::Joined(end);
-            return Ok(Progress::Moved(from.append(turn.pool, ESTABLISHED)));
+            let put = from.append(turn.pool, ESTABLISHED);
+            assert_eq!(put, ESTABLISHED.len(), "an answer fits behind a challenge");
+            return Ok(Progress::Moved(put));
         }
-        if let Some(end) = call.as_mut().filter(|end| !end.standing().is_up) {
+        if let Some(end) = call {
             progress = end.exchange(to, from, turn).map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => Refusal::TimedOut(target.clone()),
                 _ => Refusal::Unreachable(target.clone(), error.to_string()),
@@ -188,8 +190,4 @@ impl<E: End> End for Exit<E> {
             end.dispose(pool);
         }
     }
-}
-
-fn has_room(from: &Pipe, turn: &Turn<'_>) -> bool {
-    from.room(turn.pool) >= ESTABLISHED.len()
 }

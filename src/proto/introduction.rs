@@ -231,7 +231,8 @@ mod tests {
                 piece.drain(..count);
                 self.sends.retain(|piece| !piece.is_empty());
                 moved += count;
-            } else if self.sends.is_empty() && self.ends && from.is_open() {
+            }
+            if self.sends.is_empty() && std::mem::take(&mut self.ends) {
                 from.end();
                 moved += 1;
             }
@@ -367,6 +368,17 @@ mod tests {
             let far = Far { sends, ends: true, ..Far::default() };
             assert!(play(&mut Introduced::new(far, lines()), b"").is_err());
         }
+    }
+
+    #[test]
+    fn an_end_right_behind_the_answer_is_passed_on() {
+        let sends = vec![vec![7; CHALLENGE_LEN], [http_connect::ESTABLISHED, b"bye"].concat()];
+        let mut introduced = Introduced::new(Far { sends, ends: true, ..Far::default() }, lines());
+        let mut pool = Pool::new(ROOM, 2);
+        let (mut to, mut from) = (Pipe::new(), Pipe::new());
+        while exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error") > 0 {}
+        assert_eq!(from.bytes(), b"bye");
+        assert!(!from.is_open() && !introduced.is_introducing());
     }
 
     #[test]
