@@ -118,6 +118,14 @@ impl Probe {
         self.blocks_to_open() > 0
     }
 
+    /// Whether it may keep the end of what the peer says to itself, for there is nobody yet.
+    pub(crate) fn may_keep_the_end(&self) -> bool {
+        match &self.local {
+            Local::Exit(exit) => exit.end.onward_ref().is_some() && !exit.is_joined(),
+            _ => self.is_opening(),
+        }
+    }
+
     /// How many blocks may be held until it does: what the peer says waits, and so does what the
     /// other side of an introduction has not said to its end.
     pub(crate) fn blocks_to_open(&self) -> usize {
@@ -191,6 +199,8 @@ impl End for Probe {
 
     fn cut_off(&mut self) -> bool {
         match &mut self.local {
+            // Nobody was let in, so nobody was called.
+            Local::Wire(_) | Local::Exit(_) if self.reached_at.is_none() => false,
             Local::Service(service) => service.cut_off(),
             Local::Wire(wire) => wire.cut_off(),
             Local::Entry(entry) => entry.end.cut_off(),

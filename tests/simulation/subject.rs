@@ -108,7 +108,8 @@ impl Subject {
 
     /// Whether it does not carry its peer's bytes onward yet.
     pub(crate) fn is_opening(&mut self) -> bool {
-        self.session.local().is_opening()
+        let probe = self.session.local();
+        probe.reached_at.is_none() || probe.is_opening()
     }
 
     /// Shows what it is, and what happens to it from now on.
@@ -232,8 +233,9 @@ impl Subject {
         let probe = self.session.local();
         let is_over = !probe.is_open || state == StateName::Closing;
         assert!(!is_over || is_held_up || has_passed, "keeps the end from the remote end");
-        let is_held_up =
-            is_held_up || probe.is_opening() || probe.wire().is_some_and(|wire| wire.wants_out());
+        let is_held_up = is_held_up
+            || probe.may_keep_the_end()
+            || probe.wire().is_some_and(|wire| wire.wants_out());
         let was_told = probe.ends_heard == 1 || state == StateName::Closing;
         assert!(!has_heard || is_held_up || was_told, "keeps the end from the local end");
     }
