@@ -4,12 +4,18 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 
 use common::{
     DEMO_SECRET, Daemon, PATIENCE, ask, listener, listener_at, noise, receive, reset, rest,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
+
+const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
 
 /// A listener named `relay` that forwards to these targets.
 fn relay(targets: &[String], more: &str) -> String {
@@ -21,6 +27,20 @@ fn target() -> (TcpListener, String) {
     let target = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("tcp://{}", target.local_addr().expect("bound"));
     (target, address)
+}
+
+fn is_reset(wire: &mut Socket) -> bool {
+    wire.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+}
+
+/// A client's side of TLS with the demonstration server.
+fn tls_session() -> ClientConnection {
+    let ca = CertificateDer::from_pem_file(format!("{CERTS}/ca.pem")).expect("a certificate");
+    let mut roots = RootCertStore::empty();
+    roots.add(ca).expect("an authority");
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    ClientConnection::new(Arc::new(config), name).expect("sound")
 }
 
 fn accept(target: &TcpListener) -> Socket {
@@ -103,10 +123,6 @@ fn a_target_that_speaks_first_is_heard() {
 fn a_reset_is_passed_on_as_a_reset() {
     let (target, address) = target();
     let daemon = Daemon::start(&relay(&[address], ""));
-    let is_reset = |wire: &mut Socket| {
-        wire.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
-    };
-
     let mut near = daemon.connect("relay");
     let mut far = accept(&target);
     assert_eq!((near.write(b"x").expect("sent"), receive(&mut far, 1)), (1, b"x".to_vec()));
@@ -118,6 +134,22 @@ fn a_reset_is_passed_on_as_a_reset() {
     assert_eq!((near.write(b"x").expect("sent"), receive(&mut far, 1)), (1, b"x".to_vec()));
     reset(near);
     assert!(is_reset(&mut far), "the client's reset");
+}
+
+#[test]
+fn damage_inside_tls_is_a_reset_for_the_target() {
+    let (target, address) = target();
+    let tls = format!("tls = {{ cert = '{CERTS}/server.pem', key = '{CERTS}/server-key.pem' }}\n");
+    let daemon = Daemon::start(&relay(&[address], &tls));
+    let mut near = daemon.connect("relay");
+    let mut session = tls_session();
+    rustls::Stream::new(&mut session, &mut near).write_all(b"x").expect("sent");
+    let mut far = accept(&target);
+    assert_eq!(receive(&mut far, 1), b"x");
+    near.write_all(&[&[0x17, 3, 3, 0, 40], &[7; 40][..]].concat()).expect("sent");
+    near.shutdown(Shutdown::Write).expect("ended");
+    assert!(is_reset(&mut far), "a part must not look like the whole");
+    daemon.wait_for_line("the peer broke the rules of TLS");
 }
 
 #[test]

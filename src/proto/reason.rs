@@ -53,7 +53,7 @@ impl CloseReason {
     /// Whether streams may have been cut off that had not come to their end.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Failed(..) | Self::Deadline(_) | Self::Stopped)
+        matches!(self, Self::Failed(..) | Self::Deadline(_) | Self::Broken | Self::Stopped)
     }
 }
 
