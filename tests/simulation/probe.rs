@@ -172,7 +172,7 @@ impl End for Probe {
         let outcome = match &mut self.local {
             Local::Wire(wire) => wire.exchange(to, from, turn),
             Local::Entry(entry) => entry.end.exchange(to, from, turn),
-            Local::Exit(exit) => exit.end.exchange(to, from, turn),
+            Local::Exit(exit) => exit.exchange(to, from, turn),
             Local::Service(service) => {
                 let (message, has_ended) = (to.bytes().to_vec(), !to.is_open());
                 let outcome = service.exchange(to, from, turn);

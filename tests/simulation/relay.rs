@@ -1,13 +1,15 @@
 //! The local ends of a tunnel, each with the duties of its owner, and what must have gone through
 //! them, said a second time.
 
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use turnstile::proto::end::End;
+use turnstile::proto::end::{End, Progress, Turn};
 use turnstile::proto::exit::{self, Allowed};
 use turnstile::proto::gate::CHALLENGE_LEN;
 use turnstile::proto::introduction::{Introduced, Line};
+use turnstile::proto::pipe::Pipe;
 
 use crate::call::Call;
 use crate::model::check_delivery;
@@ -98,6 +100,22 @@ impl Exit {
         let is_settled = call.poll(now);
         self.end.begin(call);
         is_settled
+    }
+
+    /// Has its turn, in which it does not wait for what cannot come.
+    pub(crate) fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        let outcome = self.end.exchange(to, from, turn);
+        let waits_to_be_asked = matches!(outcome, Ok(Progress::Moved(0)))
+            && self.end.wanted().is_none()
+            && self.end.onward_ref().is_none()
+            && from.wants_more(turn.pool);
+        assert!(!waits_to_be_asked || to.wants_more(turn.pool), "waits for more than has room");
+        outcome
     }
 
     /// Whether the target gets and sends bytes.

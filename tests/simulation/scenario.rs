@@ -244,7 +244,10 @@ fn request(dice: &mut Dice) -> Vec<u8> {
         1 => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
         2 => b"\x16\x03\x01".to_vec(),
         3 => b"CONNECT nowhere HTTP/1.1\r\n\r\n".to_vec(),
-        4 => b"CONNECT db.internal:5432 HTTP/1.1\r\nHost: ".to_vec(),
+        4 => {
+            let more = dice.pick(&[0, 500]);
+            [b"CONNECT db.internal:5432 HTTP/1.1\r\nHost: ", &vec![b'x'; more][..]].concat()
+        }
         _ => relay::request(relay::TARGET),
     }
 }
