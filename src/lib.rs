@@ -8,7 +8,7 @@
 //! | what it is | remote end | gate | local end |
 //! |---|---|---|---|
 //! | a server connection | an accepted [socket](net::socket), or [TLS](net::tls) over it | asks | a [service](proto::service) |
-//! | a relayed connection | the same | asks | a [connection onward](net::forward) |
+//! | a relayed connection | the same | asks | a [connection onward](net::forward), or an [exit](proto::exit) that is told where to |
 //! | `turnstile connect` | a [socket to a server](net::remote) | answers | the [terminal](client::terminal) |
 //! | `turnstile load` | the same | answers | a [generator](load::generator) |
 //!

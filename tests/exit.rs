@@ -7,9 +7,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
 
-use common::tunnel::{ANY_PORT, CERTS, exit_at};
+use common::tunnel::{ANY_PORT, CERTS, SECRET, exit_at};
 use common::{
-    Daemon, PATIENCE, ask, finish, has_program, listener, receive, rest, run, text, turnstile,
+    Daemon, PATIENCE, ask, finish, has_program, listener, receive, rest, run, sha256_answer, text,
+    turnstile,
 };
 use socket2::Socket;
 
@@ -94,6 +95,13 @@ fn who_may_not_is_told_why() {
 }
 
 #[test]
+fn a_head_that_fills_the_buffer_is_too_long() {
+    let daemon = Daemon::start(&format!("[limits]\nbuffer = '4KiB'\n{}", exit(&[], "")));
+    let endless = [b"CONNECT a:1 HTTP/1.1\r\nX: ", &[b'x'; 5000][..]].concat();
+    assert_eq!(status(&daemon, &endless), "431");
+}
+
+#[test]
 fn nothing_is_allowed_by_default() {
     let (_backend, target) = backend();
     let daemon = Daemon::start(&exit(&[], ""));
@@ -105,6 +113,24 @@ fn nothing_is_allowed_by_default() {
 fn a_request_that_never_ends_is_not_waited_for() {
     let daemon = Daemon::start(&exit(&[], "timeouts.connect = '250ms'\n"));
     assert_eq!(status(&daemon, b"CONNECT a:1 HTTP/1.1\r\n"), "400");
+}
+
+#[test]
+fn time_at_the_gate_is_not_taken_from_the_request() {
+    let (_backend, target) = backend();
+    let limits = "timeouts = { connect = '250ms', auth = '0s' }\n";
+    let gated = exit(std::slice::from_ref(&target), &format!("{limits}auth = 'hmac-sha256'\n"));
+    let open = listener("clock", "connect", &format!("targets = []\n{limits}"));
+    let daemon = Daemon::start(&format!("{SECRET}{gated}{open}"));
+    let mut wire = daemon.connect("exit");
+    let challenge = receive(&mut wire, 32);
+    // Who came later has run out of time already.
+    assert!(rest(&mut daemon.connect("clock")).starts_with(b"HTTP/1.1 400 "));
+    let answer = sha256_answer(b"only the two of us", &challenge);
+    wire.write_all(&answer).expect("sent");
+    demand(&mut wire, &target);
+    assert_eq!(receive(&mut wire, YES.len()), YES);
+    assert_eq!(ask(&mut wire, b"hello"), b"hello");
 }
 
 /// An exit inside TLS and the gate.

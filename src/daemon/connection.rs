@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 
 use super::DaemonSource;
 use super::host::{Host, Nonces, Phase};
 use super::remote::Remote;
-use crate::net::exit::{Allowed, Exit};
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
@@ -19,6 +18,7 @@ use crate::net::socket::Stream;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
+use crate::proto::exit::{Allowed, Exit};
 use crate::proto::gate::{CHALLENGE_LEN, Challenge, Keyring};
 use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
@@ -49,14 +49,19 @@ pub enum Service {
     /// Whoever listens at one of the targets.
     Forward {
         /// Where they are.
-        targets: Targets,
+        targets: Rc<Targets>,
         /// What they are told before the peer's bytes.
         lines: Vec<Line>,
         /// In which version of the PROXY protocol they are told of the peer, where they are.
         announces: Option<Version>,
     },
-    /// Whoever the peer asks for, within what is allowed.
-    Connect(Rc<Allowed>),
+    /// Whoever the peer asks for.
+    Connect {
+        /// Whom it may ask for.
+        allowed: Rc<Allowed>,
+        /// How long they are waited for to acknowledge what was sent to them (RFC 5482).
+        user_timeout: Option<Duration>,
+    },
 }
 
 impl Service {
@@ -66,12 +71,16 @@ impl Service {
         !matches!(self, Self::Own(_))
     }
 
+    /// The end for a peer that was let in `now`.
     fn local_end(&self, now: Instant) -> Local {
         match self {
-            Self::Connect(allowed) => Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now))),
+            Self::Connect { allowed, .. } => {
+                Local::Exit(Box::new(Exit::new(Rc::clone(allowed), now)))
+            }
             Self::Own(kind) => Local::Service(kind.stream()),
-            Self::Forward { lines, .. } => {
-                Local::Forward(Box::new(Introduced::new(Forward::default(), lines.clone())))
+            Self::Forward { targets, lines, .. } => {
+                let forward = Forward::new(Rc::clone(targets));
+                Local::Forward(Box::new(Introduced::new(forward, lines.clone())))
             }
         }
     }
@@ -102,16 +111,18 @@ impl Offer {
     fn announces(&self) -> Option<Version> {
         match &self.service {
             Service::Forward { announces, .. } => *announces,
-            Service::Own(_) | Service::Connect(_) => None,
+            Service::Own(_) | Service::Connect { .. } => None,
         }
     }
 }
 
 /// The local end of one connection.
 enum Local {
+    /// It is made when the peer is let in: who is not costs no more than the gate.
+    Unmade(Rc<Offer>),
     Service(Box<dyn End>),
     Forward(Box<Introduced<Forward>>),
-    Exit(Box<Exit>),
+    Exit(Box<Exit<Forward>>),
 }
 
 /// One accepted connection.
@@ -143,7 +154,7 @@ impl Connection {
         }
         let session = Session::new(
             remote,
-            offer.service.local_end(now),
+            Local::Unmade(Rc::clone(&offer)),
             admission,
             Rc::clone(&offer.timeouts),
             now,
@@ -172,7 +183,11 @@ impl Connection {
     pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match (side, self.session.local()) {
             (Side::Local, Local::Forward(forward)) => forward.end().handle_readiness(readiness),
-            (Side::Local, Local::Exit(exit)) => exit.handle_readiness(readiness),
+            (Side::Local, Local::Exit(exit)) => {
+                if let Some(forward) = exit.onward() {
+                    forward.handle_readiness(readiness);
+                }
+            }
             _ => self.session.remote().handle_readiness(readiness),
         }
     }
@@ -200,9 +215,14 @@ impl Connection {
     /// The next moment at which something must have happened.
     pub fn deadline(&self) -> Option<Instant> {
         let call = match self.session.local_ref() {
+            // Before and after, the local end has no turn in which it could act on its deadline.
+            _ if self.session.state_name() != StateName::Established => None,
             Local::Forward(forward) => forward.deadline().or(forward.end_ref().deadline()),
-            Local::Exit(exit) => exit.deadline(),
-            Local::Service(_) => None,
+            Local::Exit(exit) => {
+                let call = exit.onward_ref().and_then(Forward::deadline);
+                [exit.deadline(), call].into_iter().flatten().min()
+            }
+            Local::Unmade(_) | Local::Service(_) => None,
         };
         [self.session.deadline(), call].into_iter().flatten().min()
     }
@@ -220,21 +240,22 @@ impl Connection {
             return false;
         }
         match (self.session.local(), &self.offer.service) {
-            (Local::Forward(introduced), Service::Forward { targets, .. }) => {
-                let forward = introduced.end();
-                let was_dialing = forward.is_dialing();
+            (Local::Forward(introduced), _) => {
                 self.reserved = None;
-                forward.advance(targets, context);
-                let has_settled = was_dialing && !forward.is_dialing();
+                let has_settled = introduced.end().advance(context);
                 if has_settled {
-                    introduced.begin(targets.deadline(context.now));
+                    introduced.begin(introduced.end_ref().targets().deadline(context.now));
                     self.announce(context);
                 }
                 has_settled
             }
-            (Local::Exit(exit), _) if exit.is_calling() => {
-                self.reserved = None;
-                exit.advance(context)
+            (Local::Exit(exit), Service::Connect { user_timeout, .. }) => {
+                if let Some(target) = exit.wanted() {
+                    let call = Forward::to(target, *user_timeout);
+                    self.reserved = None;
+                    exit.begin(call);
+                }
+                exit.onward().is_some_and(|forward| forward.advance(context))
             }
             _ => false,
         }
@@ -258,15 +279,6 @@ impl Connection {
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        if matches!(
-            reason,
-            CloseReason::Failed(..)
-                | CloseReason::Broken
-                | CloseReason::Deadline(_)
-                | CloseReason::Stopped
-        ) {
-            self.cut_off();
-        }
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
@@ -274,22 +286,6 @@ impl Connection {
         admissions.leave(&self.peer);
         if self.session.is_at_gate() && reason != CloseReason::Stopped {
             admissions.counts.refused_at_gate += 1;
-        }
-    }
-
-    /// A relay is no place for a stream to end: what was cut off is reset at both sides, so that
-    /// nobody takes a part for the whole.
-    fn cut_off(&mut self) {
-        let may_have_carried = match self.session.local() {
-            Local::Service(_) => false,
-            Local::Forward(forward) => {
-                forward.end().reset();
-                forward.end().is_joined() && !forward.is_introducing()
-            }
-            Local::Exit(exit) => exit.reset(),
-        };
-        if may_have_carried {
-            self.session.remote().reset();
         }
     }
 }
@@ -301,15 +297,29 @@ impl End for Local {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
+        if let Self::Unmade(offer) = self {
+            *self = offer.service.local_end(turn.now);
+        }
         match self {
+            Self::Unmade(_) => Ok(Progress::Moved(0)),
             Self::Service(service) => service.exchange(to, from, turn),
             Self::Forward(forward) => forward.exchange(to, from, turn),
             Self::Exit(exit) => exit.exchange(to, from, turn),
         }
     }
 
+    fn cut_off(&mut self) -> bool {
+        match self {
+            Self::Unmade(_) => false,
+            Self::Service(service) => service.cut_off(),
+            Self::Forward(forward) => forward.cut_off(),
+            Self::Exit(exit) => exit.cut_off(),
+        }
+    }
+
     fn dispose(&mut self, pool: &mut Pool) {
         match self {
+            Self::Unmade(_) => {}
             Self::Service(service) => service.dispose(pool),
             Self::Forward(forward) => forward.dispose(pool),
             Self::Exit(exit) => exit.dispose(pool),

@@ -16,12 +16,12 @@ use super::tls::{self, UpstreamConfig};
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
-use crate::net::exit::Allowed;
 use crate::net::forward::{Destination, Limits, Secure, Targets};
 use crate::net::listener::Listener;
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
+use crate::proto::exit::Allowed;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
 use crate::proto::resolver::Lookup;
@@ -110,13 +110,12 @@ fn service(
     names: &mut Names,
     key_log: Option<&Arc<KeyLogFile>>,
 ) -> Result<Service, OpenError> {
-    let limits = |connect| Limits { connect, user_timeout: listener.user_timeout };
     match &listener.service {
         plan::Service::Own(kind) => Ok(Service::Own(kind.clone())),
-        plan::Service::Connect { targets, connect } => Ok(Service::Connect(Rc::new(Allowed {
-            rules: targets.clone(),
-            limits: limits(*connect),
-        }))),
+        plan::Service::Connect { targets, connect } => Ok(Service::Connect {
+            allowed: Rc::new(Allowed { rules: targets.clone(), limit: *connect }),
+            user_timeout: listener.user_timeout,
+        }),
         plan::Service::Forward { to, connect, upstream } => {
             let targets = targets(listener, to, (names, tls::upstream(listener, key_log)?))?;
             let mut lines = Vec::new();
@@ -124,7 +123,8 @@ fn service(
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
             lines.extend(upstream.target.clone().map(Line::Ask));
-            let targets = Targets::new(targets, limits(*connect));
+            let limits = Limits { connect: *connect, user_timeout: listener.user_timeout };
+            let targets = Rc::new(Targets::new(targets, limits));
             Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })
         }
     }

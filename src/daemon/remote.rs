@@ -69,14 +69,6 @@ impl Remote {
         }
     }
 
-    /// Makes closing this end a reset.
-    pub fn reset(&self) {
-        match self {
-            Self::Plain(socket) => socket.reset(),
-            Self::Tls(socket) => socket.reset(),
-        }
-    }
-
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match self {
@@ -103,6 +95,13 @@ impl End for Remote {
         match self {
             Self::Plain(socket) => socket.standing(),
             Self::Tls(socket) => socket.standing(),
+        }
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.cut_off(),
+            Self::Tls(socket) => socket.cut_off(),
         }
     }
 

@@ -11,19 +11,21 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use super::dial::{Race, Standing, Target, Terms};
+use super::dial::{self, Race, Target, Terms};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 pub use super::tls::client::Secure;
 use super::tls::wire::ClientWire;
 use crate::proto::buffer::Pool;
-use crate::proto::end::{End, Progress, Side, Turn};
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Watch};
+use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
 use crate::proto::resolver::Lookup;
 
@@ -91,12 +93,6 @@ impl Targets {
         Self { targets, limits, tells_rows: true }
     }
 
-    /// One target for a single connection, whose own end tells what became of the call.
-    #[must_use]
-    pub fn of_one_call(target: Destination, limits: Limits) -> Self {
-        Self { tells_rows: false, ..Self::new(vec![(target, None)], limits) }
-    }
-
     /// When what begins `now` must be over.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -135,9 +131,9 @@ impl Targets {
     }
 }
 
-/// One connection onward; the default is one that has not called anybody yet.
-#[derive(Default)]
+/// One connection onward.
 pub struct Forward {
+    targets: Rc<Targets>,
     state: State,
 }
 
@@ -158,25 +154,32 @@ enum State {
 }
 
 impl Forward {
-    /// Whether [`advance`](Self::advance) may have something to do.
+    /// A connection to one of `targets` that has not called any yet.
     #[must_use]
-    pub fn is_dialing(&self) -> bool {
+    pub fn new(targets: Rc<Targets>) -> Self {
+        Self { targets, state: State::Idle }
+    }
+
+    /// A connection to `target`, whose caller says how long that may take and tells what came of it.
+    #[must_use]
+    pub fn to(target: &Authority, user_timeout: Option<Duration>) -> Self {
+        let destination = match target.host.parse::<IpAddr>() {
+            Ok(address) => Destination::Place(Target::Tcp((address, target.port).into())),
+            Err(_) => Destination::Host(target.host.clone(), target.port),
+        };
+        let limits = Limits { connect: None, user_timeout };
+        let targets = Targets::new(vec![(destination, None)], limits);
+        Self::new(Rc::new(Targets { tells_rows: false, ..targets }))
+    }
+
+    /// What it may connect to.
+    #[must_use]
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
-    }
-
-    /// Whether a target has answered.
-    #[must_use]
-    pub fn is_joined(&self) -> bool {
-        matches!(self.state, State::Joined(_))
-    }
-
-    /// Why no target answered, where none did.
-    #[must_use]
-    pub fn failure(&self) -> Option<&io::Error> {
-        match &self.state {
-            State::Failed(reason) => Some(reason),
-            _ => None,
-        }
     }
 
     /// When to call [`advance`](Self::advance) even if nothing becomes ready.
@@ -197,14 +200,6 @@ impl Forward {
         }
     }
 
-    /// Makes the end of the connection a reset, because its stream was cut off.
-    pub fn reset(&self) {
-        match &self.state {
-            State::Joined(onward) => onward.reset(),
-            State::Idle | State::Calling(_) | State::Failed(_) => {}
-        }
-    }
-
     /// Tells the target that has just answered for whom it is called, before TLS or anything else
     /// is said: with a header of the PROXY protocol, which its fresh socket has to take whole.
     pub fn announce(&mut self, header: &[u8], watch: &mut Watch<'_>) {
@@ -221,11 +216,14 @@ impl Forward {
         self.state = State::Failed(error);
     }
 
-    /// Takes the call one step further: begins it, or sees what came of it.
-    pub fn advance<S: Source>(&mut self, targets: &Targets, context: &mut Context<'_, S>)
+    /// Takes the call one step further: begins it, or sees what came of it. Whether this settled
+    /// it, so that the session may be able to go on.
+    pub fn advance<S: Source>(&mut self, context: &mut Context<'_, S>) -> bool
     where
         S::Host: AsMut<Names>,
     {
+        let was_dialing = self.is_dialing();
+        let targets = &*self.targets;
         self.state = match std::mem::take(&mut self.state) {
             State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
                 Some(call) => call.go_on(targets, context),
@@ -234,6 +232,7 @@ impl Forward {
             State::Calling(call) => call.go_on(targets, context),
             settled => settled,
         };
+        was_dialing && !self.is_dialing()
     }
 }
 
@@ -255,6 +254,22 @@ impl End for Forward {
                 progress => Ok(progress),
             },
             State::Failed(reason) => Err(io::Error::new(reason.kind(), reason.to_string())),
+        }
+    }
+
+    fn standing(&self) -> Standing<'_> {
+        match &self.state {
+            State::Joined(onward) => onward.standing(),
+            State::Idle | State::Calling(_) | State::Failed(_) => {
+                Standing { is_up: false, ..Standing::UP }
+            }
+        }
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match &mut self.state {
+            State::Joined(onward) => onward.cut_off(),
+            State::Idle | State::Calling(_) | State::Failed(_) => false,
         }
     }
 
@@ -332,13 +347,13 @@ impl Call {
             self.race = places(target, context)?.map(race);
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
-            Some(Standing::Won(socket)) => {
+            Some(dial::Standing::Won(socket)) => {
                 let mut onward = Onward::over(socket, secure.as_ref()).map_err(io::Error::other)?;
                 onward.require_close_notify();
                 Ok(Some(onward))
             }
-            Some(Standing::Lost(place, error)) => Err(explain(target, place, error)),
-            Some(Standing::Running) | None => match self.until {
+            Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
+            Some(dial::Standing::Running) | None => match self.until {
                 Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
                 _ => Ok(None),
             },

@@ -7,7 +7,6 @@
 mod alarm;
 pub mod clock;
 pub mod dial;
-pub mod exit;
 pub mod forward;
 pub mod listener;
 pub mod reactor;

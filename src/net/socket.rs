@@ -108,19 +108,6 @@ impl Socket {
         }
     }
 
-    /// Makes closing this socket a reset, so that its peer learns that the stream was cut off
-    /// and did not end. What waits to be sent is lost.
-    pub fn reset(&self) {
-        let at_once = Some(Duration::ZERO);
-        let outcome = match &self.stream {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
-            Stream::Unix(_) => Ok(()),
-        };
-        if let Err(error) = outcome {
-            log::debug!("a reset could not be passed on: {error}");
-        }
-    }
-
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         self.readiness = self.readiness.with(readiness);
@@ -269,6 +256,19 @@ impl End for Socket {
             moved += self.fill(from, turn)?;
         }
         Ok(Progress::Moved(moved))
+    }
+
+    /// What waits to be sent is lost. A Unix socket knows no reset.
+    fn cut_off(&mut self) -> bool {
+        let at_once = Some(Duration::ZERO);
+        let outcome = match &self.stream {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
+            Stream::Unix(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a reset could not be passed on: {error}");
+        }
+        true
     }
 }
 

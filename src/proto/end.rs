@@ -31,6 +31,13 @@ pub trait End {
         Standing::UP
     }
 
+    /// The session is over, and its streams were not: where somebody is at the other side of this
+    /// end, closing it becomes a reset. Answers whether bytes may have been carried to or from
+    /// them, so that the other end must not seem to come to its end either.
+    fn cut_off(&mut self) -> bool {
+        false
+    }
+
     /// Gives back the storage that it borrowed, if it keeps any. The session is over.
     fn dispose(&mut self, _pool: &mut Pool) {}
 }
@@ -47,6 +54,10 @@ impl<E: End + ?Sized> End for Box<E> {
 
     fn standing(&self) -> Standing<'_> {
         (**self).standing()
+    }
+
+    fn cut_off(&mut self) -> bool {
+        (**self).cut_off()
     }
 
     fn dispose(&mut self, pool: &mut Pool) {

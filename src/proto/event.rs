@@ -241,11 +241,6 @@ impl<'a> Watch<'a> {
         Self { observer, detail, turn, subject }
     }
 
-    /// The same watch, lent on.
-    pub fn reborrow(&mut self) -> Watch<'_> {
-        Watch { observer: &mut *self.observer, subject: self.subject, ..*self }
-    }
-
     /// Reports an event that is always wanted.
     pub fn report(&mut self, event: &Event<'_>) {
         self.observer.observe(self.turn, &self.subject, event);

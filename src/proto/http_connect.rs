@@ -144,7 +144,7 @@ pub enum Refusal {
     #[error("the target {0}")]
     Target(#[from] AuthorityError),
     /// 431.
-    #[error("the head is longer than 8 KiB")]
+    #[error("the head is too long")]
     TooLong,
     /// 403.
     #[error("the target {0} is not one that this server allows")]
@@ -207,23 +207,21 @@ pub fn request(target: &Authority) -> String {
 }
 
 /// Reads an exit's answer at the beginning of `bytes`: how long its head is, where the exit is
-/// connected. `None` while the head, or the reason after it, is not whole; `is_ended` says that
-/// no more will come.
+/// connected. `None` while the head, or the reason after it, is not whole; `is_all` says that no
+/// more will come.
 ///
 /// # Errors
 /// What the exit said instead, in one line.
-pub fn read_answer(bytes: &[u8], is_ended: bool) -> Result<Option<usize>, String> {
+pub fn read_answer(bytes: &[u8], is_all: bool) -> Result<Option<usize>, String> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_LIMIT];
     let mut answer = httparse::Response::new(&mut fields);
     let bytes = &bytes[..bytes.len().min(HEAD_LIMIT)];
     match answer.parse(bytes) {
         Err(error) => Err(format!("its answer is not HTTP: {error}")),
         Ok(httparse::Status::Partial) if bytes.len() == HEAD_LIMIT => {
-            Err("its answer is longer than 8 KiB".to_owned())
+            Err("its answer is too long".to_owned())
         }
-        Ok(httparse::Status::Partial) if is_ended => {
-            Err("it closed the connection without an answer".to_owned())
-        }
+        Ok(httparse::Status::Partial) if is_all => Err("it gave no whole answer".to_owned()),
         Ok(httparse::Status::Partial) => Ok(None),
         Ok(httparse::Status::Complete(len)) => match answer.code {
             Some(200..=299) => Ok(Some(len)),
@@ -236,7 +234,7 @@ pub fn read_answer(bytes: &[u8], is_ended: bool) -> Result<Option<usize>, String
                     .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok())
                     .unwrap_or(0usize);
                 let said = &bytes[len..];
-                if said.len() < wanted.min(HEAD_LIMIT - len) && !is_ended {
+                if said.len() < wanted.min(HEAD_LIMIT - len) && !is_all {
                     return Ok(None);
                 }
                 let said = String::from_utf8_lossy(said);

@@ -3,8 +3,9 @@
 //! nothing of it.
 //!
 //! An [`Introduced`] end wraps another. Until its introduction is over it talks to the other side
-//! through two small pipes of its own, with storage of their own that goes when it is over; from then
-//! on it is the end that it wraps.
+//! through two pipes of its own, so that its session may hold two blocks of storage more; from then on
+//! it is the end that it wraps. What the other side says early is handed over to the peer in one go,
+//! and never kept back here.
 
 use std::io;
 use std::time::Instant;
@@ -14,10 +15,6 @@ use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
 use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
-
-/// What the pipes of an introduction may hold, in bytes: the head of an answer, and a message of
-/// TLS's handshake, of which a long chain of certificates makes the longest.
-const BLOCK_LEN: usize = 64 * 1024;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
@@ -43,7 +40,6 @@ struct Introduction {
     has_asked: bool,
     outgoing: Pipe,
     incoming: Pipe,
-    pool: Pool,
 }
 
 impl<E: End> Introduced<E> {
@@ -56,7 +52,6 @@ impl<E: End> Introduced<E> {
                 has_asked: false,
                 outgoing: Pipe::new(),
                 incoming: Pipe::new(),
-                pool: Pool::new(BLOCK_LEN, 0),
             })
         });
         Self { end, introduction, until: None }
@@ -96,23 +91,21 @@ impl<E: End> Introduced<E> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let mut moved = match introduction.exchange(&mut self.end, turn) {
-            // Whoever refuses may go without a goodbye. What was said before it tells more.
+            // Whoever refuses may go without a word of farewell. What was said before tells more.
             Err(error) if is_departure(&error) => {
                 introduction.incoming.end();
-                introduction.speak()?;
+                introduction.speak(turn)?;
                 return Err(error);
             }
             outcome => outcome?,
         };
-        moved += introduction.speak()?;
-        if introduction.lines.is_empty() && introduction.outgoing.is_empty() {
-            // What the other side said right after its answer belongs to the peer. It may be more
-            // than the peer's pipe has room for, and the rest waits here then.
-            let passed = from.append(turn.pool, introduction.incoming.bytes());
-            introduction.incoming.consume(&mut introduction.pool, passed);
-            moved += passed;
-            if introduction.incoming.is_empty() {
-                if !introduction.incoming.is_open() {
+        moved += introduction.speak(turn)?;
+        let Introduction { lines, outgoing, incoming, .. } = &mut **introduction;
+        if lines.is_empty() && outgoing.is_empty() {
+            // What the other side said right after its answer belongs to the peer.
+            moved += incoming.hand_over(from, |_| ());
+            if incoming.is_empty() {
+                if !incoming.is_open() {
                     from.end();
                 }
                 self.introduction = None;
@@ -141,21 +134,23 @@ impl<E: End> End for Introduced<E> {
         self.end.standing()
     }
 
+    fn cut_off(&mut self) -> bool {
+        self.end.cut_off() && !self.is_introducing()
+    }
+
     fn dispose(&mut self, pool: &mut Pool) {
+        if let Some(introduction) = &mut self.introduction {
+            introduction.outgoing.discard(pool);
+            introduction.incoming.discard(pool);
+        }
         self.end.dispose(pool);
     }
 }
 
 impl Introduction {
-    /// Lets the end move the introduction's bytes, with storage that is the introduction's own.
+    /// Lets the end move the introduction's bytes.
     fn exchange(&mut self, end: &mut impl End, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let mut own = Turn {
-            now: turn.now,
-            pool: &mut self.pool,
-            clock: turn.clock,
-            watch: turn.watch.reborrow(),
-        };
-        match end.exchange(&mut self.outgoing, &mut self.incoming, &mut own)? {
+        match end.exchange(&mut self.outgoing, &mut self.incoming, turn)? {
             Progress::Moved(count) => Ok(count),
             Progress::Done => Err(io::ErrorKind::UnexpectedEof.into()),
             Progress::Broken => Err(io::ErrorKind::InvalidData.into()),
@@ -163,7 +158,7 @@ impl Introduction {
     }
 
     /// Says what is to be said next, and hears what was answered.
-    fn speak(&mut self) -> io::Result<usize> {
+    fn speak(&mut self, turn: &mut Turn<'_>) -> io::Result<usize> {
         let mut heard = 0;
         while let Some(line) = self.lines.last() {
             let len = match line {
@@ -173,21 +168,22 @@ impl Introduction {
                         break;
                     };
                     let answer = secret.answer(*digest, challenge);
-                    self.outgoing.append(&mut self.pool, answer.as_bytes());
+                    self.outgoing.append(turn.pool, answer.as_bytes());
                     CHALLENGE_LEN
                 }
                 Line::Ask(target) => {
                     if !self.has_asked {
                         let request = http_connect::request(target);
-                        self.outgoing.append(&mut self.pool, request.as_bytes());
+                        let put = self.outgoing.append(turn.pool, request.as_bytes());
+                        assert_eq!(put, request.len(), "a request fits behind an answer");
                         self.has_asked = true;
-                        heard += request.len();
+                        heard += put;
                     }
-                    let is_ended = !self.incoming.is_open();
-                    if is_ended && self.incoming.is_empty() {
+                    if !self.incoming.is_open() && self.incoming.is_empty() {
                         break;
                     }
-                    match http_connect::read_answer(self.incoming.bytes(), is_ended) {
+                    let is_all = !self.incoming.wants_more(turn.pool);
+                    match http_connect::read_answer(self.incoming.bytes(), is_all) {
                         Ok(Some(len)) => len,
                         Ok(None) => break,
                         Err(said) => {
@@ -197,7 +193,7 @@ impl Introduction {
                     }
                 }
             };
-            self.incoming.consume(&mut self.pool, len);
+            self.incoming.consume(turn.pool, len);
             self.lines.pop();
             self.has_asked = false;
             heard += len;
@@ -224,12 +220,16 @@ mod tests {
 
     use super::*;
 
+    const ROOM: usize = 16 * 1024;
+
     /// The far side, as a script: what it sends, a piece for each exchange, and what it heard.
     #[derive(Default)]
     struct Far {
         sends: Vec<Vec<u8>>,
         ends: bool,
         heard: Vec<u8>,
+        /// The storage that it was given.
+        block_len: usize,
     }
 
     impl End for Far {
@@ -239,11 +239,16 @@ mod tests {
             from: &mut Pipe,
             turn: &mut Turn<'_>,
         ) -> io::Result<Progress> {
+            self.block_len = turn.pool.block_len();
             self.heard.extend_from_slice(to.bytes());
             let mut moved = to.discard(turn.pool);
-            if !self.sends.is_empty() {
-                moved += from.append(turn.pool, &self.sends.remove(0));
-            } else if self.ends && from.is_open() {
+            if let Some(piece) = self.sends.first_mut().filter(|_| from.wants_more(turn.pool)) {
+                let count = from.append(turn.pool, piece);
+                piece.drain(..count);
+                self.sends.retain(|piece| !piece.is_empty());
+                moved += count;
+            }
+            if self.sends.is_empty() && std::mem::take(&mut self.ends) {
                 from.end();
                 moved += 1;
             }
@@ -269,7 +274,7 @@ mod tests {
 
     /// Exchanges until nothing moves; answers what came for the peer.
     fn play(introduced: &mut Introduced<Far>, peer_says: &[u8]) -> io::Result<Vec<u8>> {
-        let mut pool = Pool::new(16 * 1024, 2);
+        let mut pool = Pool::new(ROOM, 2);
         let (mut to, mut from) = (Pipe::new(), Pipe::new());
         to.append(&mut pool, peer_says);
         while exchange(introduced, &mut to, &mut from, &mut pool)? > 0 {}
@@ -320,18 +325,39 @@ mod tests {
     }
 
     #[test]
-    fn more_early_bytes_than_the_peer_has_room_for_wait() {
+    fn early_bytes_never_stand_in_the_way_of_the_peer() {
         let early: Vec<u8> = (0..=255).collect();
         let sends = vec![[&[7; CHALLENGE_LEN], http_connect::ESTABLISHED, &early].concat()];
         let mut introduced = Introduced::new(Far { sends, ..Far::default() }, lines());
-        let mut pool = Pool::new(16, 2);
-        let (mut to, mut from, mut came) = (Pipe::new(), Pipe::new(), Vec::new());
-        while exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error") > 0 {
+        introduced.begin(Some(Instant::now() + Duration::from_secs(60)));
+        let mut pool = Pool::new(128, 2);
+        let (mut to, mut from) = (Pipe::new(), Pipe::new());
+        to.append(&mut pool, b"first");
+        while exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error") > 0 {}
+        assert_eq!(from.room(&pool), 0, "the peer takes nothing");
+        assert!(introduced.end().heard.ends_with(b"first"), "and is heard all the same");
+        assert_eq!(introduced.deadline(), None);
+        let mut came = Vec::new();
+        while !from.is_empty() {
             came.extend_from_slice(from.bytes());
             from.discard(&mut pool);
+            exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error");
         }
         assert_eq!(came, early);
-        assert!(!introduced.is_introducing());
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn the_end_has_the_storage_of_its_session_and_gives_it_back() {
+        let far = Far { sends: vec![vec![7; 5]], ..Far::default() };
+        let mut introduced = Introduced::new(far, lines());
+        let mut pool = Pool::new(ROOM, 2);
+        let (mut to, mut from) = (Pipe::new(), Pipe::new());
+        exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error");
+        assert_eq!(introduced.end().block_len, ROOM, "a record of TLS must fit");
+        assert_eq!(pool.lent(), 1, "five bytes of a challenge");
+        introduced.dispose(&mut pool);
+        assert_eq!(pool.lent(), 0);
     }
 
     #[test]
@@ -358,6 +384,17 @@ mod tests {
             let far = Far { sends, ends: true, ..Far::default() };
             assert!(play(&mut Introduced::new(far, lines()), b"").is_err());
         }
+    }
+
+    #[test]
+    fn an_end_right_behind_the_answer_is_passed_on() {
+        let sends = vec![vec![7; CHALLENGE_LEN], [http_connect::ESTABLISHED, b"bye"].concat()];
+        let mut introduced = Introduced::new(Far { sends, ends: true, ..Far::default() }, lines());
+        let mut pool = Pool::new(ROOM, 2);
+        let (mut to, mut from) = (Pipe::new(), Pipe::new());
+        while exchange(&mut introduced, &mut to, &mut from, &mut pool).expect("no error") > 0 {}
+        assert_eq!(from.bytes(), b"bye");
+        assert!(!from.is_open() && !introduced.is_introducing());
     }
 
     #[test]

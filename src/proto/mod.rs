@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod end;
 pub mod event;
+pub mod exit;
 pub mod gate;
 pub mod hello;
 pub mod http_connect;

@@ -49,6 +49,14 @@ pub enum CloseReason {
     Stopped,
 }
 
+impl CloseReason {
+    /// Whether streams may have been cut off that had not come to their end.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Failed(..) | Self::Deadline(_) | Self::Broken | Self::Stopped)
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

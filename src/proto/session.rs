@@ -213,7 +213,8 @@ impl<R: End, L: End> Session<R, L> {
         self.next_deadline().map(|(at, _)| at)
     }
 
-    /// Gives the storage back. The session is over; what waits is lost.
+    /// Gives the storage back, and lets no stream seem to end here that did not. The session is
+    /// over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         let Standing { identity, cause, .. } = self.remote.standing();
         turn.watch.report(&Event::Closed(&Summary {
@@ -228,6 +229,11 @@ impl<R: End, L: End> Session<R, L> {
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
         }));
+        // A relay is no place for a stream to end: what was cut off is reset at both sides, so that
+        // nobody takes a part for the whole.
+        if reason.is_cut_off() && self.local.cut_off() {
+            self.remote.cut_off();
+        }
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
         self.remote.dispose(turn.pool);

@@ -17,6 +17,9 @@ pub(crate) struct Plug {
     end: usize,
 }
 
+/// Trouble in the middle of a connection, which neither end has made.
+pub(crate) struct Trouble(Rc<RefCell<Link>>);
+
 struct Link {
     /// The way from each end to the other.
     ways: [Way; 2],
@@ -59,6 +62,17 @@ impl Plug {
             Link { ways: capacities.map(way), inboxes: Default::default(), is_cut: false, dice };
         let link = Rc::new(RefCell::new(link));
         (Self { link: Rc::clone(&link), end: 0 }, Self { link, end: 1 })
+    }
+
+    /// How much fits into the way from this end, and into the way to it.
+    pub(crate) fn capacities(&self) -> [usize; 2] {
+        let link = self.link.borrow();
+        [self.end, 1 - self.end].map(|end| link.ways[end].capacity)
+    }
+
+    /// What can tear this connection from outside.
+    pub(crate) fn trouble(&self) -> Trouble {
+        Trouble(Rc::clone(&self.link))
     }
 
     /// Reads as `recv(2)` does: what had arrived before a reset can still be read.
@@ -170,6 +184,19 @@ impl Plug {
     pub(crate) fn expects(&self, readiness: Readiness) -> bool {
         let link = self.link.borrow();
         link.inboxes[self.end].news.iter().any(|(_, what)| what.contains(readiness))
+    }
+}
+
+impl Trouble {
+    /// Tears the connection; some of what is on its way does not arrive.
+    pub(crate) fn strike(&self, now: Instant) {
+        let link = &mut *self.0.borrow_mut();
+        link.is_cut = true;
+        for end in [0, 1] {
+            let len = link.ways[end].bytes.len();
+            link.ways[end].bytes.truncate(link.dice.below(len + 1));
+            link.announce(end, HANGUP.with(Readiness::WRITABLE), now);
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! The seeded simulator: the real session code in virtual time, over connections that do what
-//! networks do. Every seed is a story of its own; whatever happens in it, the same promises hold.
+//! networks do, alone and as a tunnel of two. Every seed is a story of its own; whatever happens in it,
+//! the same promises hold.
 //!
 //! `TURNSTILE_SEED=n` replays one seed and shows it; `TURNSTILE_SEEDS=n` sets how many are tried.
 
+mod call;
 mod dice;
 mod link;
 mod model;
 mod peer;
 mod probe;
+mod relay;
 mod scenario;
 mod subject;
 mod trace;
+mod tunnel;
 mod wire;
 mod world;
 
@@ -25,7 +29,7 @@ use crate::world::Fate;
 const ENOUGH_TO_SEE_ALL: u64 = 10_000;
 
 /// Everything that can become of a session.
-const FATES: [&str; 15] = [
+const FATES: [&str; 21] = [
     "Stopped",
     "Finished",
     "Served",
@@ -41,6 +45,12 @@ const FATES: [&str; 15] = [
     "Failed(Remote, BrokenPipe)",
     "Failed(Local, ConnectionReset)",
     "stopped by its budget",
+    "entry Finished",
+    "entry Failed(Local, PermissionDenied)",
+    "entry Failed(Local, TimedOut)",
+    "entry Failed(Local, UnexpectedEof)",
+    "exit Finished",
+    "exit Refused",
 ];
 
 #[test]

@@ -116,6 +116,15 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..=len / 74).flat_map(|number| line(number % 95)).collect()
 }
 
+/// What an end got is `expected`: all of it, or the beginning of it.
+#[track_caller]
+pub(crate) fn check_delivery(side: &str, sent: &[u8], expected: &[u8], whole: bool) {
+    let agreed = sent.iter().zip(expected).take_while(|(one, other)| one == other).count();
+    assert!(agreed == sent.len(), "the {side} end got something else from byte {agreed} on");
+    let (got, due) = (sent.len(), expected.len());
+    assert!(!whole || got == due, "the {side} end got {got} of {due} bytes before its end");
+}
+
 /// The moment at which every simulation begins: noon, on a day of one digit.
 pub(crate) static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 

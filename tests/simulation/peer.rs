@@ -25,7 +25,20 @@ pub(crate) struct Peer {
     unsent: VecDeque<u8>,
     appetite: usize,
     received: Vec<u8>,
+    sent: Vec<u8>,
     stage: Stage,
+    has_torn: bool,
+    /// How the stream that it reads came to its end, if it did.
+    outcome: Option<Outcome>,
+}
+
+/// How a stream came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As a stream does.
+    Ended,
+    /// By a reset.
+    Broken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +46,8 @@ enum Stage {
     Sending,
     /// The end follows what is not sent yet.
     Ending,
-    /// It sends no more: it has ended, or has noticed that nobody listens.
+    Ended,
+    /// It sends no more: nobody listens, or it has torn the connection down.
     Silent,
 }
 
@@ -45,13 +59,42 @@ impl Peer {
             unsent: VecDeque::new(),
             appetite: 0,
             received: Vec::new(),
+            sent: Vec::new(),
             stage: Stage::Sending,
+            has_torn: false,
+            outcome: None,
         }
     }
 
     /// Every byte that came.
     pub(crate) fn received(&self) -> &[u8] {
         &self.received
+    }
+
+    /// Every byte that it could send.
+    pub(crate) fn sent(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Whether it has passed the end of its stream on.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Whether it has torn its own connection down.
+    pub(crate) fn has_torn(&self) -> bool {
+        self.has_torn
+    }
+
+    /// Takes all that is left.
+    pub(crate) fn drain(&mut self, now: Instant) {
+        self.appetite = usize::MAX;
+        self.take(now);
+    }
+
+    /// How the stream that it reads came to its end.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcome
     }
 
     /// When the script goes on.
@@ -78,6 +121,7 @@ impl Peer {
             Act::Take(count) => self.appetite = self.appetite.saturating_add(count),
             Act::Reset => {
                 self.plug.reset(now);
+                self.has_torn = true;
                 self.script.clear();
                 self.stage = Stage::Silent;
                 self.appetite = 0;
@@ -86,12 +130,12 @@ impl Peer {
     }
 
     fn send(&mut self, now: Instant) {
-        if self.stage == Stage::Silent {
+        if matches!(self.stage, Stage::Ended | Stage::Silent) {
             return;
         }
         if !self.unsent.is_empty() && self.plug.is_writable() {
             match self.plug.write(self.unsent.make_contiguous(), now) {
-                Ok(count) => drop(self.unsent.drain(..count)),
+                Ok(count) => self.sent.extend(self.unsent.drain(..count)),
                 Err(_) => {
                     self.stage = Stage::Silent;
                     return;
@@ -100,7 +144,7 @@ impl Peer {
         }
         if self.stage == Stage::Ending && self.unsent.is_empty() {
             self.plug.end(now);
-            self.stage = Stage::Silent;
+            self.stage = Stage::Ended;
         }
     }
 
@@ -109,7 +153,8 @@ impl Peer {
         while self.appetite > 0 && self.plug.is_readable() {
             let offered = self.appetite.min(space.len());
             match self.plug.read(&mut space[..offered], now) {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return self.outcome = self.outcome.or(Some(Outcome::Ended)),
+                Err(_) => return self.outcome = self.outcome.or(Some(Outcome::Broken)),
                 Ok(count) => {
                     self.received.extend(&space[..count]);
                     self.appetite -= count;

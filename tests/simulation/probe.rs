@@ -3,9 +3,12 @@
 use std::io;
 use std::time::Instant;
 
+use turnstile::proto::buffer::Pool;
 use turnstile::proto::end::{End, Progress, Turn};
 use turnstile::proto::pipe::Pipe;
 
+use crate::call::Call;
+use crate::relay::{Entry, Exit};
 use crate::wire::{BLOCKS_PER_SESSION, Wire};
 
 /// A service or a wire, and what was seen of it.
@@ -15,6 +18,8 @@ pub(crate) struct Probe {
     pub(crate) reached_at: Option<Instant>,
     /// Each time a service did something: what it saw when it did.
     pub(crate) looks: Vec<Look>,
+    /// What it said when it failed.
+    pub(crate) failure: Option<io::ErrorKind>,
     /// When it said that it was done.
     pub(crate) done_at: Option<Instant>,
     /// Whether the remote end may still be sent to.
@@ -31,6 +36,8 @@ pub(crate) struct Probe {
 pub(crate) enum Local {
     Service(Box<dyn End>),
     Wire(Wire),
+    Entry(Entry),
+    Exit(Exit),
 }
 
 /// What a service saw, and when.
@@ -54,6 +61,7 @@ impl Probe {
             local,
             reached_at: None,
             looks: Vec::new(),
+            failure: None,
             done_at: None,
             is_open: true,
             ends_heard: 0,
@@ -62,11 +70,79 @@ impl Probe {
         }
     }
 
-    /// The wire, where it is one.
+    /// The wire, where there is one.
     pub(crate) fn wire(&mut self) -> Option<&mut Wire> {
         match &mut self.local {
             Local::Wire(wire) => Some(wire),
+            Local::Entry(entry) => Some(entry.end.end()),
+            Local::Exit(exit) => exit.end.onward().and_then(Call::wire),
             Local::Service(_) => None,
+        }
+    }
+
+    /// Takes the news in; answers whether there were any.
+    pub(crate) fn poll(&mut self, now: Instant) -> bool {
+        match &mut self.local {
+            Local::Exit(exit) => exit.end.onward().is_some_and(|call| call.poll(now)),
+            _ => self.wire().is_some_and(|wire| wire.poll(now)),
+        }
+    }
+
+    /// When the next news arrive.
+    pub(crate) fn next_news(&mut self) -> Option<Instant> {
+        match &mut self.local {
+            Local::Exit(exit) => exit.end.onward_ref()?.next_news(),
+            _ => self.wire()?.plug.next_news(),
+        }
+    }
+
+    /// Makes the call that an exit wants; answers whether the session may go on after it.
+    pub(crate) fn calls_onward(&mut self, now: Instant) -> bool {
+        match &mut self.local {
+            Local::Exit(exit) => exit.call(now),
+            _ => false,
+        }
+    }
+
+    /// When it must have its turn, once somebody was let in.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.local {
+            Local::Entry(entry) => entry.end.deadline(),
+            Local::Exit(exit) => exit.end.deadline(),
+            Local::Service(_) | Local::Wire(_) => None,
+        }
+    }
+
+    /// Whether it does not carry anybody's bytes yet.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.blocks_to_open() > 0
+    }
+
+    /// Whether it may keep the end of what the peer says to itself, for there is nobody yet.
+    pub(crate) fn may_keep_the_end(&self) -> bool {
+        match &self.local {
+            Local::Exit(exit) => exit.end.onward_ref().is_some() && !exit.is_joined(),
+            _ => self.is_opening(),
+        }
+    }
+
+    /// How many blocks may be held until it does: what the peer says waits, and so does what the
+    /// other side of an introduction has not said to its end.
+    pub(crate) fn blocks_to_open(&self) -> usize {
+        match &self.local {
+            Local::Entry(entry) => BLOCKS_PER_SESSION * usize::from(entry.end.is_introducing()),
+            Local::Exit(exit) => usize::from(!exit.is_joined()),
+            Local::Service(_) | Local::Wire(_) => 0,
+        }
+    }
+
+    /// Somebody was let in.
+    fn begin(&mut self, now: Instant) {
+        self.reached_at = Some(now);
+        match &mut self.local {
+            Local::Entry(entry) => entry.begin(now),
+            Local::Exit(exit) => exit.begin(now),
+            Local::Service(_) | Local::Wire(_) => {}
         }
     }
 
@@ -87,20 +163,26 @@ impl End for Probe {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         assert_eq!(self.done_at, None, "given another turn although it was done");
-        assert!(turn.pool.lent() <= BLOCKS_PER_SESSION, "holds {} blocks", turn.pool.lent());
-        self.reached_at.get_or_insert(turn.now);
+        let most = BLOCKS_PER_SESSION + self.blocks_to_open();
+        assert!(turn.pool.lent() <= most, "holds {} blocks", turn.pool.lent());
+        if self.reached_at.is_none() {
+            self.begin(turn.now);
+        }
         let was_finished = to.is_finished();
-        let progress = match &mut self.local {
-            Local::Wire(wire) => wire.exchange(to, from, turn)?,
+        let outcome = match &mut self.local {
+            Local::Wire(wire) => wire.exchange(to, from, turn),
+            Local::Entry(entry) => entry.end.exchange(to, from, turn),
+            Local::Exit(exit) => exit.exchange(to, from, turn),
             Local::Service(service) => {
                 let (message, has_ended) = (to.bytes().to_vec(), !to.is_open());
-                let progress = service.exchange(to, from, turn)?;
-                if progress != Progress::Moved(0) {
+                let outcome = service.exchange(to, from, turn);
+                if !matches!(outcome, Ok(Progress::Moved(0))) {
                     self.looks.push(Look { at: turn.now, message, has_ended });
                 }
-                progress
+                outcome
             }
         };
+        let progress = outcome.inspect_err(|error| self.failure = Some(error.kind()))?;
         self.ends_heard += usize::from(to.is_finished() && !was_finished);
         self.is_open = from.is_open();
         match progress {
@@ -113,5 +195,25 @@ impl End for Probe {
             Progress::Broken => panic!("a plain end has no rules that could be broken"),
         }
         Ok(progress)
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match &mut self.local {
+            // Nobody was let in, so nobody was called.
+            Local::Wire(_) | Local::Exit(_) if self.reached_at.is_none() => false,
+            Local::Service(service) => service.cut_off(),
+            Local::Wire(wire) => wire.cut_off(),
+            Local::Entry(entry) => entry.end.cut_off(),
+            Local::Exit(exit) => exit.end.cut_off(),
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        match &mut self.local {
+            Local::Service(service) => service.dispose(pool),
+            Local::Wire(wire) => wire.dispose(pool),
+            Local::Entry(entry) => entry.end.dispose(pool),
+            Local::Exit(exit) => exit.end.dispose(pool),
+        }
     }
 }

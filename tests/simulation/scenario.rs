@@ -14,7 +14,9 @@ use crate::link::Plug;
 use crate::model::{BEGINNING, Gate};
 use crate::peer::{Act, Peer};
 use crate::probe::Local;
+use crate::relay;
 use crate::subject::{Parts, Subject};
+use crate::tunnel::{self, ROOM_TO_ASK};
 use crate::wire::Wire;
 use crate::world::World;
 
@@ -24,9 +26,16 @@ const FLOOD: usize = 400_000;
 /// The world of a seed.
 pub(crate) fn draw(seed: u64) -> World {
     let mut dice = Dice::new(seed);
-    let (subjects, peers) = if dice.one_in(4) { pair(&mut dice) } else { alone(&mut dice) };
+    let ((subjects, peers), tunnel) = match dice.below(8) {
+        0 => (pair(&mut dice), None),
+        1..4 => {
+            let (subjects, peers, tunnel) = tunnel::draw(&mut dice);
+            ((subjects, peers), Some(tunnel))
+        }
+        _ => (alone(&mut dice), None),
+    };
     let stop_at = dice.one_in(30).then(|| *BEGINNING + dice.gap());
-    World { subjects, peers, stop_at, dice, is_shown: false }
+    World { subjects, peers, tunnel, stop_at, dice, is_shown: false }
 }
 
 /// One session, with a peer that knows the challenge before it is sent, so that what it says may
@@ -42,7 +51,9 @@ fn alone(dice: &mut Dice) -> (Vec<Subject>, Vec<Peer>) {
     };
     let (admission, gate, opening) = admission(dice);
     let (plug, far) = link(dice, is_flood);
-    let stream = [opening, speech(dice, service.as_ref(), is_flood)].concat();
+    let asks = service.is_none() && !is_flood && dice.one_in(2);
+    let request = if asks { request(dice) } else { Vec::new() };
+    let stream = [opening, request, speech(dice, service.as_ref(), is_flood)].concat();
     let mut peers = vec![Peer::new(far, script(dice, stream, mood))];
     let local = match &service {
         Some(kind) => Local::Service(kind.stream()),
@@ -50,11 +61,12 @@ fn alone(dice: &mut Dice) -> (Vec<Subject>, Vec<Peer>) {
             let (plug, far) = link(dice, is_flood);
             let stream = speech(dice, None, false);
             peers.push(Peer::new(far, script(dice, stream, mood)));
-            Local::Wire(Wire::new(plug, Side::Local))
+            let wire = Wire::new(plug, Side::Local);
+            if asks { Local::Exit(tunnel::exit(dice, wire)) } else { Local::Wire(wire) }
         }
     };
     let remote = Wire::new(plug, Side::Remote);
-    let block_len = block_len(dice, service.as_ref());
+    let block_len = block_len(dice, service.as_ref()) + usize::from(asks) * ROOM_TO_ASK;
     let name = "session";
     let parts = Parts { name, remote, local, service, admission, gate, timeouts, block_len };
     (vec![Subject::new(parts)], peers)
@@ -127,7 +139,7 @@ fn service(dice: &mut Dice) -> Option<Kind> {
 
 /// Small enough to be full all the time, but with room for what has to go in at once: a challenge,
 /// a line of daytime, the message of `once`.
-fn block_len(dice: &mut Dice, service: Option<&Kind>) -> usize {
+pub(crate) fn block_len(dice: &mut Dice, service: Option<&Kind>) -> usize {
     match service {
         Some(Kind::Once) => MESSAGE_LIMIT + dice.below(40),
         _ => {
@@ -137,7 +149,7 @@ fn block_len(dice: &mut Dice, service: Option<&Kind>) -> usize {
     }
 }
 
-fn timeouts(dice: &mut Dice) -> Timeouts {
+pub(crate) fn timeouts(dice: &mut Dice) -> Timeouts {
     let mut timeout = |unlikely| {
         let limit = dice.pick(&[50, 500, 3000]);
         let limit = Duration::from_millis(dice.between(1, limit) as u64);
@@ -153,7 +165,7 @@ fn timeouts(dice: &mut Dice) -> Timeouts {
     }
 }
 
-fn link(dice: &mut Dice, is_flood: bool) -> (Plug, Plug) {
+pub(crate) fn link(dice: &mut Dice, is_flood: bool) -> (Plug, Plug) {
     let mut capacity = || match dice.below(3) {
         _ if is_flood => FLOOD,
         0 => dice.between(1, 40),
@@ -164,16 +176,16 @@ fn link(dice: &mut Dice, is_flood: bool) -> (Plug, Plug) {
     Plug::pair(capacities, dice.fork())
 }
 
-fn secret(dice: &mut Dice, name: &str) -> Rc<Secret> {
+pub(crate) fn secret(dice: &mut Dice, name: &str) -> Rc<Secret> {
     let len = dice.between(1, 80);
     Rc::new(Secret::new(name, dice.bytes(len).into()))
 }
 
-fn challenge(dice: &mut Dice) -> Challenge {
+pub(crate) fn challenge(dice: &mut Dice) -> Challenge {
     dice.bytes(CHALLENGE_LEN).try_into().expect("so many bytes were asked for")
 }
 
-fn guard(secret: &Secret, digest: Digest, challenge: Challenge) -> (Admission, Gate) {
+pub(crate) fn guard(secret: &Secret, digest: Digest, challenge: Challenge) -> (Admission, Gate) {
     let keyring = Rc::new(Keyring::new(digest, [secret]));
     let right = secret.answer(digest, &challenge).as_bytes().to_vec();
     (Admission::Guard(keyring, challenge), Gate::Guard { challenge, right })
@@ -226,8 +238,23 @@ fn admissions(dice: &mut Dice) -> [(Admission, Gate); 2] {
     [guest(presented, presented_as), guard(&ours, digest, challenge)]
 }
 
+/// What somebody says to an exit: most often what it understands.
+fn request(dice: &mut Dice) -> Vec<u8> {
+    match dice.below(8) {
+        0 => relay::request(relay::FORBIDDEN),
+        1 => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        2 => b"\x16\x03\x01".to_vec(),
+        3 => b"CONNECT nowhere HTTP/1.1\r\n\r\n".to_vec(),
+        4 => {
+            let more = dice.pick(&[0, 500]);
+            [b"CONNECT db.internal:5432 HTTP/1.1\r\nHost: ", &vec![b'x'; more][..]].concat()
+        }
+        _ => relay::request(relay::TARGET),
+    }
+}
+
 /// What a peer has to say to `service`, or through a session to another peer.
-fn speech(dice: &mut Dice, service: Option<&Kind>, is_flood: bool) -> Vec<u8> {
+pub(crate) fn speech(dice: &mut Dice, service: Option<&Kind>, is_flood: bool) -> Vec<u8> {
     let text = ["GET TIME", "END", "END\n", " \t shout \r\n", " ", "亲,学会了吗"];
     match dice.below(6) {
         _ if is_flood => dice.bytes(FLOOD),
@@ -250,17 +277,17 @@ fn speech(dice: &mut Dice, service: Option<&Kind>, is_flood: bool) -> Vec<u8> {
 
 /// What a peer is like.
 #[derive(Clone, Copy)]
-struct Mood {
+pub(crate) struct Mood {
     /// No deadline would get rid of it if it fell silent: it takes everything and ends its side.
-    is_patient: bool,
+    pub(crate) is_patient: bool,
     /// It talks to a service that never stops: it takes a little, and only tearing the connection
     /// down is an end.
-    is_endless: bool,
-    is_flood: bool,
+    pub(crate) is_endless: bool,
+    pub(crate) is_flood: bool,
 }
 
 /// Says `stream` in pieces over time, and takes what comes, until it has had enough.
-fn script(dice: &mut Dice, mut stream: Vec<u8>, mood: Mood) -> VecDeque<(Instant, Act)> {
+pub(crate) fn script(dice: &mut Dice, mut stream: Vec<u8>, mood: Mood) -> VecDeque<(Instant, Act)> {
     let mut acts = Vec::new();
     let mut now = *BEGINNING;
     if dice.one_in(8) {

@@ -11,7 +11,7 @@ use turnstile::proto::session::{
     Admission, CloseReason, Deadline, Session, StateName, Step, TURN_BUDGET, Timeouts,
 };
 
-use crate::model::{self, BEGINNING, Gate, WallClock};
+use crate::model::{self, BEGINNING, Gate, WallClock, check_delivery};
 use crate::probe::{Local, Probe};
 use crate::trace::Trace;
 use crate::wire::{BLOCKS_PER_SESSION, Wire};
@@ -74,10 +74,16 @@ impl Subject {
             return false;
         }
         self.is_due |= self.session.remote().poll(now);
-        if let Some(wire) = self.session.local().wire() {
-            self.is_due |= wire.poll(now);
-        }
-        self.is_due || self.session.deadline().is_some_and(|at| at <= now)
+        self.is_due |= self.session.local().poll(now);
+        self.is_due || self.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// When it runs even if nobody does anything. While nobody is let in, and when nobody is any
+    /// more, the local end is not asked.
+    fn deadline(&mut self) -> Option<Instant> {
+        let is_established = self.session.state_name() == StateName::Established;
+        let local = self.session.local().deadline().filter(|_| is_established);
+        [self.session.deadline(), local].into_iter().flatten().min()
     }
 
     /// When it runs next if nobody else does anything.
@@ -86,8 +92,8 @@ impl Subject {
             return None;
         }
         let news = self.session.remote().plug.next_news();
-        let local_news = self.session.local().wire().and_then(|wire| wire.plug.next_news());
-        [news, local_news, self.session.deadline()].into_iter().flatten().min()
+        let local_news = self.session.local().next_news();
+        [news, local_news, self.deadline()].into_iter().flatten().min()
     }
 
     /// Whether its budget stopped it, and it goes on in the next turn.
@@ -98,6 +104,12 @@ impl Subject {
     /// Whether its gate has let its peer in.
     pub(crate) fn admits(&mut self) -> bool {
         self.gate.admits(&self.session.remote().record.taken)
+    }
+
+    /// Whether it does not carry its peer's bytes onward yet.
+    pub(crate) fn is_opening(&mut self) -> bool {
+        let probe = self.session.local();
+        probe.reached_at.is_none() || probe.is_opening()
     }
 
     /// Shows what it is, and what happens to it from now on.
@@ -123,6 +135,8 @@ impl Subject {
                 let expected = self.deadlines().into_iter().map(|(at, _)| at).min();
                 let deadline = self.session.deadline().map(|at| at - *BEGINNING);
                 assert_eq!(deadline, expected, "the next deadline");
+                let is_late = self.deadline().is_some_and(|at| at <= now);
+                assert!(!is_late, "a deadline has passed, and nothing came of it");
             }
         }
         if step == Step::Wait {
@@ -139,9 +153,16 @@ impl Subject {
         self.close(now, CloseReason::Stopped, &[]);
     }
 
+    /// A run, and what its owner does after it: an exit's call is made.
     fn run_once(&mut self, now: Instant) -> Step {
         self.session.remote().begin_run();
         self.session.local().begin_run();
+        let step = self.run_session(now);
+        let goes_on = step == Step::Wait && self.session.local().calls_onward(now);
+        if goes_on { self.run_session(now) } else { step }
+    }
+
+    fn run_session(&mut self, now: Instant) -> Step {
         let clock = WallClock(now);
         let subject = EventSubject { key: None, name: self.name, peer: &"" };
         let watch = Watch::new(&mut self.trace, 0, subject);
@@ -188,14 +209,15 @@ impl Subject {
         let remote = self.session.remote();
         remote.check_quiet();
         let mut held_up = usize::from(remote.wants_out());
-        let is_established = self.session.state_name() == StateName::Established;
-        match &self.session.local().local {
-            Local::Wire(wire) if is_established => {
+        if self.session.state_name() == StateName::Established {
+            let probe = self.session.local();
+            held_up += probe.blocks_to_open();
+            if let Some(wire) = probe.wire() {
                 wire.check_quiet();
                 held_up += usize::from(wire.wants_out());
+            } else if let Local::Service(_) = probe.local {
+                held_up *= BLOCKS_PER_SESSION;
             }
-            Local::Service(_) if is_established => held_up *= BLOCKS_PER_SESSION,
-            _ => {}
         }
         let lent = self.pool.lent();
         assert!(lent <= held_up, "holds {lent} blocks although {held_up} are held up");
@@ -211,7 +233,9 @@ impl Subject {
         let probe = self.session.local();
         let is_over = !probe.is_open || state == StateName::Closing;
         assert!(!is_over || is_held_up || has_passed, "keeps the end from the remote end");
-        let is_held_up = is_held_up || probe.wire().is_some_and(|wire| wire.wants_out());
+        let is_held_up = is_held_up
+            || probe.may_keep_the_end()
+            || probe.wire().is_some_and(|wire| wire.wants_out());
         let was_told = probe.ends_heard == 1 || state == StateName::Closing;
         assert!(!has_heard || is_held_up || was_told, "keeps the end from the local end");
     }
@@ -264,9 +288,9 @@ impl Subject {
         self.check_reason(reason, due);
         self.check_bytes(reason);
         self.check_trace(reason);
-        self.session.remote().plug.close(now);
+        self.session.remote().close(now);
         if let Some(wire) = self.session.local().wire() {
-            wire.plug.close(now);
+            wire.close(now);
         }
     }
 
@@ -313,7 +337,7 @@ impl Subject {
     /// The reason that a failed end is.
     fn failure(&mut self) -> Option<CloseReason> {
         let remote = self.session.remote().record.failure;
-        let local = self.session.local().wire().and_then(|wire| wire.record.failure);
+        let local = self.session.local().failure;
         let failed = |side| move |kind| CloseReason::Failed(side, kind);
         remote.map(failed(Side::Remote)).or(local.map(failed(Side::Local)))
     }
@@ -341,6 +365,11 @@ impl Subject {
                     expected.extend(&wire.record.taken);
                     check_delivery("local", &wire.record.sent, input, whole);
                     assert!(!whole || wire.record.passed_end, "the local end never heard the end");
+                }
+                (Local::Entry(entry), _) => expected.extend(entry.check(input, whole)),
+                (Local::Exit(exit), _) => {
+                    let said = sent.get(expected.len()..).unwrap_or_default();
+                    expected.extend(exit.check(input, said, whole));
                 }
                 (Local::Service(_), None) => unreachable!("a service has a kind"),
             }
@@ -371,12 +400,4 @@ impl Subject {
             assert_eq!(self.trace.messages, expected, "messages logged");
         }
     }
-}
-
-#[track_caller]
-fn check_delivery(side: &str, sent: &[u8], expected: &[u8], whole: bool) {
-    let agreed = sent.iter().zip(expected).take_while(|(one, other)| one == other).count();
-    assert!(agreed == sent.len(), "the {side} end got something else from byte {agreed} on");
-    let (got, due) = (sent.len(), expected.len());
-    assert!(!whole || got == due, "the {side} end got {got} of {due} bytes before its end");
 }

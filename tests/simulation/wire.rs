@@ -14,11 +14,15 @@ use crate::link::Plug;
 /// A session owns two pipes, and each holds one block at the most.
 pub(crate) const BLOCKS_PER_SESSION: usize = 2;
 
+/// An introduction brings two more.
+const MOST_BLOCKS: usize = BLOCKS_PER_SESSION + 2;
+
 /// The simulated socket.
 pub(crate) struct Wire {
     pub(crate) plug: Plug,
     side: Side,
     readiness: Readiness,
+    is_cut_off: bool,
     pub(crate) record: Record,
 }
 
@@ -41,13 +45,16 @@ pub(crate) struct Record {
     /// What the session would have liked to move when it stopped.
     wants_more: bool,
     wants_out: bool,
+    /// Whether it ever had a turn.
+    pub(crate) was_used: bool,
     exchanges: usize,
 }
 
 impl Wire {
     /// It can be written to until the kernel says otherwise, and read from once news says so.
     pub(crate) fn new(plug: Plug, side: Side) -> Self {
-        Self { plug, side, readiness: Readiness::WRITABLE, record: Record::default() }
+        let record = Record::default();
+        Self { plug, side, readiness: Readiness::WRITABLE, is_cut_off: false, record }
     }
 
     /// Takes the news in; answers whether there were any.
@@ -78,6 +85,15 @@ impl Wire {
             assert!(!(wants && possible && is_known), "waits although {} is {bit}", self.side);
             let is_lost = wants && possible && !self.plug.expects(bit);
             assert!(!is_lost, "{} is {bit} and nobody will ever say so", self.side);
+        }
+    }
+
+    /// The session has closed.
+    pub(crate) fn close(&self, now: Instant) {
+        if self.is_cut_off {
+            self.plug.reset(now);
+        } else {
+            self.plug.close(now);
         }
     }
 
@@ -163,8 +179,9 @@ impl End for Wire {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
-        assert!(turn.pool.lent() <= BLOCKS_PER_SESSION, "holds {} blocks", turn.pool.lent());
+        assert!(turn.pool.lent() <= MOST_BLOCKS, "holds {} blocks", turn.pool.lent());
         assert_eq!(self.record.failure, None, "used after it had failed");
+        self.record.was_used = true;
         self.record.exchanges += 1;
         assert!(self.record.exchanges <= TURN_BUDGET, "a run without end");
         let outcome = self.attempt(to, from, turn);
@@ -179,6 +196,11 @@ impl End for Wire {
             Err(error) => self.record.failure = Some(error.kind()),
         }
         outcome.map(Progress::Moved)
+    }
+
+    fn cut_off(&mut self) -> bool {
+        self.is_cut_off = true;
+        true
     }
 }
 

@@ -9,6 +9,7 @@ use crate::dice::Dice;
 use crate::model::BEGINNING;
 use crate::peer::Peer;
 use crate::subject::Subject;
+use crate::tunnel::Tunnel;
 
 /// How many turns the longest simulation may take. The longest seen takes a tenth of it.
 const TURN_LIMIT: usize = 50_000;
@@ -20,6 +21,8 @@ const BUSY_TURN: Duration = Duration::from_micros(50);
 pub(crate) struct World {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) peers: Vec<Peer>,
+    /// Where the two sessions are a tunnel: what holds from end to end.
+    pub(crate) tunnel: Option<Tunnel>,
     /// When the program stops, if before everybody is done.
     pub(crate) stop_at: Option<Instant>,
     pub(crate) dice: Dice,
@@ -50,7 +53,7 @@ impl World {
             }
             let ran = self.turn(now);
             if self.subjects.iter().all(|subject| subject.closed.is_some()) {
-                return self.fates();
+                return self.fates(now);
             }
             // Whoever ran may have made something possible for the others at once.
             if !ran {
@@ -74,6 +77,10 @@ impl World {
             });
         }
         let mut ran = false;
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.check_flow(&self.peers);
+            tunnel.strike(now);
+        }
         let stops = self.stop_at.is_some_and(|at| at <= now);
         for subject in &mut self.subjects {
             if stops && subject.closed.is_none() {
@@ -89,7 +96,8 @@ impl World {
     fn next_moment(&mut self) -> Option<Instant> {
         let acts = self.peers.iter().filter_map(Peer::next_act).min();
         let runs = self.subjects.iter_mut().filter_map(Subject::next_run).min();
-        [acts, runs, self.stop_at].into_iter().flatten().min()
+        let strike = self.tunnel.as_ref().and_then(Tunnel::next_strike);
+        [acts, runs, strike, self.stop_at].into_iter().flatten().min()
     }
 
     /// Now and then the loop was busy elsewhere when something became due.
@@ -101,7 +109,10 @@ impl World {
     }
 
     /// How everybody ended. Whoever did not pass the gate between two sessions got nothing.
-    fn fates(mut self) -> Vec<Fate> {
+    fn fates(mut self, now: Instant) -> Vec<Fate> {
+        if let Some(tunnel) = self.tunnel {
+            tunnel.check_ends(&mut self.subjects, &mut self.peers, now);
+        }
         if let [_guest, guard] = &mut self.subjects[..]
             && !guard.admits()
         {

@@ -191,11 +191,6 @@ impl<C: Connection> TlsSocket<C> {
         self.socket.register(context)
     }
 
-    /// Makes closing this socket a reset, as [`Socket::reset`] does.
-    pub fn reset(&self) {
-        self.socket.reset();
-    }
-
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         self.socket.handle_readiness(readiness);
@@ -482,6 +477,10 @@ impl<C: Connection> End for TlsSocket<C> {
             return Ok(Progress::Broken);
         }
         Ok(Progress::Moved(moved))
+    }
+
+    fn cut_off(&mut self) -> bool {
+        self.socket.cut_off()
     }
 
     fn dispose(&mut self, pool: &mut Pool) {

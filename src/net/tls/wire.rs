@@ -45,14 +45,6 @@ impl<C: Connection> Wire<C> {
         }
     }
 
-    /// Makes closing this end a reset.
-    pub fn reset(&self) {
-        match self {
-            Self::Plain(socket) => socket.reset(),
-            Self::Tls(socket) => socket.reset(),
-        }
-    }
-
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match self {
@@ -79,6 +71,13 @@ impl<C: Connection> End for Wire<C> {
         match self {
             Self::Plain(socket) => socket.standing(),
             Self::Tls(socket) => socket.standing(),
+        }
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.cut_off(),
+            Self::Tls(socket) => socket.cut_off(),
         }
     }
 

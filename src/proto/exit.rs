@@ -1,0 +1,193 @@
+//! An exit: the local end of a session whose peer says itself where its bytes are to go, with HTTP
+//! CONNECT, and is told why when they do not go there.
+//!
+//! This is the rule alone. Whoever owns an exit makes the call that it [wants](Exit::wanted) and
+//! [hands over](Exit::begin) the end that the call is: one that is up as soon as the target is there,
+//! and fails where it will not be.
+//!
+//! Nothing is called that no rule allows. The request and the call share one deadline. The target
+//! gets no byte of the request, and the peer none of the target's before it was told yes.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::buffer::Pool;
+use super::end::{End, Progress, Turn};
+use super::event::Event;
+use super::http_connect::{Authority, ESTABLISHED, Refusal, Rule, read_request};
+use super::pipe::Pipe;
+
+/// What an exit allows, shared by its connections.
+#[derive(Debug)]
+pub struct Allowed {
+    /// What may be asked for.
+    pub rules: Vec<Rule>,
+    /// How long the request and the call may take together.
+    pub limit: Option<Duration>,
+}
+
+/// The exit's side of one connection.
+pub struct Exit<E> {
+    allowed: Rc<Allowed>,
+    until: Option<Instant>,
+    stage: Stage<E>,
+}
+
+enum Stage<E> {
+    /// The request is not whole.
+    Asked,
+    /// The target is being called, once the owner has begun to.
+    Calling(Authority, Option<E>),
+    /// Bytes go both ways.
+    Joined(E),
+    /// The answer is no; so much of it has been put.
+    Refused { answer: String, put: usize },
+}
+
+impl<E: End> Exit<E> {
+    /// An exit for a peer that was admitted `now`.
+    #[must_use]
+    pub fn new(allowed: Rc<Allowed>, now: Instant) -> Self {
+        let until = allowed.limit.and_then(|limit| now.checked_add(limit));
+        Self { allowed, until, stage: Stage::Asked }
+    }
+
+    /// The target that is to be called now.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&Authority> {
+        match &self.stage {
+            Stage::Calling(target, None) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The call to the target that is wanted has begun.
+    pub fn begin(&mut self, begun: E) {
+        if let Stage::Calling(_, call) = &mut self.stage {
+            *call = Some(begun);
+        }
+    }
+
+    /// The connection to the target, made or being made.
+    pub fn onward(&mut self) -> Option<&mut E> {
+        match &mut self.stage {
+            Stage::Calling(_, call) => call.as_mut(),
+            Stage::Joined(end) => Some(end),
+            Stage::Asked | Stage::Refused { .. } => None,
+        }
+    }
+
+    /// The same, to be looked at.
+    pub fn onward_ref(&self) -> Option<&E> {
+        match &self.stage {
+            Stage::Calling(_, call) => call.as_ref(),
+            Stage::Joined(end) => Some(end),
+            Stage::Asked | Stage::Refused { .. } => None,
+        }
+    }
+
+    /// When to run even if nothing becomes ready.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Asked | Stage::Calling(..) => self.until,
+            Stage::Joined(_) | Stage::Refused { .. } => None,
+        }
+    }
+
+    /// Reads the request, as far as it is there.
+    fn read(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> Result<Progress, Refusal> {
+        let Some((target, len)) = read_request(to.bytes())? else {
+            if to.room(turn.pool) == 0 {
+                return Err(Refusal::TooLong);
+            }
+            if to.is_open() && !self.is_late(turn.now) {
+                return Ok(Progress::Moved(0));
+            }
+            return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
+        };
+        to.consume(turn.pool, len);
+        if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
+            return Err(Refusal::NotAllowed(target));
+        }
+        self.stage = Stage::Calling(target, None);
+        Ok(Progress::Moved(len))
+    }
+
+    /// Sees what came of the call, and says so to the peer where it is good.
+    fn call(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> Result<Progress, Refusal> {
+        let is_late = self.is_late(turn.now);
+        let Stage::Calling(target, call) = &mut self.stage else { return Ok(Progress::Moved(0)) };
+        let mut progress = Progress::Moved(0);
+        if let Some(end) = call.take_if(|end| end.standing().is_up) {
+            self.stage = Stage::Joined(end);
+            let put = from.append(turn.pool, ESTABLISHED);
+            assert_eq!(put, ESTABLISHED.len(), "an answer fits behind a challenge");
+            return Ok(Progress::Moved(put));
+        }
+        if let Some(end) = call {
+            progress = end.exchange(to, from, turn).map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => Refusal::TimedOut(target.clone()),
+                _ => Refusal::Unreachable(target.clone(), error.to_string()),
+            })?;
+        }
+        if is_late { Err(Refusal::TimedOut(target.clone())) } else { Ok(progress) }
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, turn: &mut Turn<'_>) -> Progress {
+        turn.watch.report(&Event::Refused(refusal));
+        // A target that was reached in vain must not take this for an end.
+        self.cut_off();
+        self.stage = Stage::Refused { answer: refusal.answer(), put: 0 };
+        Progress::Moved(1)
+    }
+}
+
+impl<E: End> End for Exit<E> {
+    fn exchange(
+        &mut self,
+        to: &mut Pipe,
+        from: &mut Pipe,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Progress> {
+        let progress = match &mut self.stage {
+            Stage::Asked => self.read(to, turn),
+            Stage::Calling(..) => self.call(to, from, turn),
+            Stage::Joined(end) => return end.exchange(to, from, turn),
+            Stage::Refused { answer, put } => {
+                let appended = from.append(turn.pool, &answer.as_bytes()[*put..]);
+                *put += appended;
+                let is_all = *put == answer.len();
+                Ok(if is_all { Progress::Done } else { Progress::Moved(appended) })
+            }
+        };
+        Ok(progress.unwrap_or_else(|refusal| self.refuse(&refusal, turn)))
+    }
+
+    fn cut_off(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Joined(end) => end.cut_off(),
+            Stage::Calling(_, Some(call)) => {
+                call.cut_off();
+                false
+            }
+            Stage::Calling(_, None) | Stage::Asked | Stage::Refused { .. } => false,
+        }
+    }
+
+    fn dispose(&mut self, pool: &mut Pool) {
+        if let Some(end) = self.onward() {
+            end.dispose(pool);
+        }
+    }
+}
