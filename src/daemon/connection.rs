@@ -10,11 +10,11 @@ use rustls::ServerConfig;
 
 use super::DaemonSource;
 use super::host::{Host, Nonces, Phase};
-use super::remote::Remote;
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
+use crate::net::tls::wire::ServerWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Turn};
 use crate::proto::event::Readiness;
@@ -127,7 +127,7 @@ enum Local {
 
 /// One accepted connection.
 pub struct Connection {
-    session: Session<Remote, Local>,
+    session: Session<ServerWire, Local>,
     peer: Peer,
     offer: Rc<Offer>,
     /// The place of the connection onward among the descriptors, until that is made.
@@ -148,7 +148,7 @@ impl Connection {
             None => Admission::Open,
         };
         let keeps_server_name = offer.announces() == Some(Version::V2);
-        let mut remote = Remote::new(stream, offer.tls.as_ref(), keeps_server_name);
+        let mut remote = ServerWire::accept(stream, offer.tls.as_ref(), keeps_server_name);
         if offer.service.calls_onward() {
             remote.require_close_notify();
         }

@@ -9,7 +9,6 @@
 //! | [`acceptor`] | a listener: accepts in batches, applies the limits, spawns connections |
 //! | [`arrival`] | a connection whose proxy has yet to say for whom it is |
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
-//! | [`remote`] | the end of a connection that faces the network, with TLS or without |
 //! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
 //! | [`admissions`] | the limits on connections, and who was turned away |
@@ -27,7 +26,6 @@ pub mod listeners;
 pub mod log;
 pub mod manager;
 pub mod open_error;
-pub mod remote;
 pub mod start;
 pub mod stop;
 pub mod throttle;

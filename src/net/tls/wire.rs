@@ -1,18 +1,22 @@
 //! A stream socket with TLS or without, as an end of a session.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{Error, ServerConfig};
 
 use super::client::Secure;
-use super::socket::{ClientSocket, Connection, TlsSocket};
-use crate::net::socket::Socket;
+use super::socket::{ClientSocket, Connection, ServerSocket, TlsSocket};
+use crate::net::reactor::{Context, Source};
+use crate::net::socket::{Socket, Stream};
 use crate::proto::buffer::Pool;
-use crate::proto::end::{End, Progress, Standing, Turn};
+use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::pipe::Pipe;
+use crate::proto::proxy_protocol::Security;
 
 /// A connected stream. What TLS needs stands apart, so that plain connections stay small.
 pub enum Wire<C> {
@@ -37,7 +41,50 @@ impl ClientWire {
     }
 }
 
+/// The server's side.
+pub type ServerWire = Wire<UnbufferedServerConnection>;
+
+impl ServerWire {
+    /// The server's side of an accepted stream, with TLS where there is a configuration for it;
+    /// `keeps_name` keeps the name that the client asks for by TLS.
+    #[must_use]
+    pub fn accept(stream: Stream, tls: Option<&Arc<ServerConfig>>, keeps_name: bool) -> Self {
+        let Some(config) = tls else { return Self::Plain(Socket::new(stream, Side::Remote)) };
+        let socket = ServerSocket::accept(stream, Arc::clone(config));
+        Self::Tls(Box::new(if keeps_name { socket.keep_server_name() } else { socket }))
+    }
+
+    /// What is known of the client's TLS.
+    #[must_use]
+    pub fn security(&self) -> Option<Security<'_>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(socket) => socket.security(),
+        }
+    }
+}
+
 impl<C: Connection> Wire<C> {
+    /// The address of this side, where it is an Internet address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(socket) => socket.local_address(),
+            Self::Tls(socket) => socket.socket_ref().local_address(),
+        }
+    }
+
+    /// Registers for readiness as this side of `context`'s source.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn register<S: Source>(&mut self, context: &Context<'_, S>) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.register(context),
+            Self::Tls(socket) => socket.register(context),
+        }
+    }
+
     /// Where there is TLS, fails if the stream is cut off.
     pub fn require_close_notify(&mut self) {
         if let Self::Tls(socket) = self {
