@@ -169,8 +169,7 @@ impl Generator {
     }
 
     /// Checks what has come and finishes the requests whose replies are whole.
-    fn receive(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let now = Instant::now();
+    fn receive(&mut self, now: Instant, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         let count = to.len();
         let mut bytes = to.bytes();
         let work = Rc::clone(&self.work);
@@ -210,12 +209,13 @@ impl Generator {
         self.finished.push(Sample { due, sent, first_byte, done: now });
     }
 
-    /// Passes on what was granted, as far as there is room. A datagram goes alone.
-    fn send(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> usize {
+    /// Passes on what was granted, as far as there is room. A datagram goes alone. What a reply that
+    /// came `heard` has made way for begins then: one look at the clock serves both.
+    fn send(&mut self, heard: Option<Instant>, from: &mut Pipe, turn: &mut Turn<'_>) -> usize {
         let mut moved = 0;
         let mut scratch = Vec::new();
         while from.wants_more(turn.pool) && (from.is_empty() || !self.work.datagrams) {
-            if !self.is_sending && !self.begin_request() {
+            if !self.is_sending && !self.begin_request(heard) {
                 break;
             }
             let Some(newest) = self.in_flight.back() else { break };
@@ -229,7 +229,7 @@ impl Generator {
     }
 
     /// Begins the next request, if one is granted.
-    fn begin_request(&mut self) -> bool {
+    fn begin_request(&mut self, heard: Option<Instant>) -> bool {
         let due = self.granted.pop_front();
         if due.is_none() {
             if self.granted_at_once == 0 {
@@ -237,7 +237,7 @@ impl Generator {
             }
             self.granted_at_once -= 1;
         }
-        let sent = Instant::now();
+        let sent = heard.unwrap_or_else(Instant::now);
         let number = self.next_number;
         self.next_number += self.work.stride;
         let due = due.unwrap_or(sent);
@@ -259,8 +259,9 @@ impl End for Generator {
         if self.admitted.is_none() {
             self.admitted = Some(Instant::now());
         }
-        if !to.is_empty() {
-            moved += self.receive(to, turn)?;
+        let heard = (!to.is_empty()).then(Instant::now);
+        if let Some(now) = heard {
+            moved += self.receive(now, to, turn)?;
         }
         if to.is_drained() {
             let received = self.received;
@@ -271,7 +272,7 @@ impl End for Generator {
                 self.finish_oldest(Instant::now());
             }
         }
-        moved += self.send(from, turn);
+        moved += self.send(heard, from, turn);
         Ok(Progress::Moved(moved))
     }
 }
