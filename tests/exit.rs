@@ -112,7 +112,7 @@ fn nothing_is_allowed_by_default() {
 #[test]
 fn a_request_that_never_ends_is_not_waited_for() {
     let daemon = Daemon::start(&exit(&[], "timeouts.connect = '250ms'\n"));
-    assert_eq!(status(&daemon, b"CONNECT a:1 HTTP/1.1\r\n"), "400");
+    assert_eq!(status(&daemon, b"CONNECT a:1 HTTP/1.1\r\n"), "408");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn time_at_the_gate_is_not_taken_from_the_request() {
     let mut wire = daemon.connect("exit");
     let challenge = receive(&mut wire, 32);
     // Who came later has run out of time already.
-    assert!(rest(&mut daemon.connect("clock")).starts_with(b"HTTP/1.1 400 "));
+    assert!(rest(&mut daemon.connect("clock")).starts_with(b"HTTP/1.1 408 "));
     let answer = sha256_answer(b"only the two of us", &challenge);
     wire.write_all(&answer).expect("sent");
     demand(&mut wire, &target);

@@ -2,11 +2,18 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::sync::Arc;
 
-use common::tunnel::{self, accept, exchange_mebibytes};
-use common::{DEMO_SECRET, Daemon, ask, is_reset, listener, listener_at, receive, reset, rest};
+use common::tunnel::{self, CERTS, accept, exchange_mebibytes};
+use common::{
+    DEMO_SECRET, Daemon, ask, is_closed_silently, is_reset, listener, listener_at, noise, receive,
+    reset, rest,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
 use socket2::Socket;
 
 /// A listener named `relay` that forwards to these targets.
@@ -94,6 +101,64 @@ fn a_reset_is_passed_on_as_a_reset() {
     assert!(is_reset(&mut far), "the client's reset");
 }
 
+/// The end was passed on, so nothing is cut off when the wait for the other direction is over.
+#[test]
+fn the_rest_of_a_whole_answer_reaches_a_reader_that_pauses() {
+    const LEN: usize = 300_000;
+    let (target, address) = target();
+    let daemon = Daemon::start(&relay(&[address], "timeouts.half_close = '250ms'\n"));
+    let mut near = daemon.connect("relay");
+    let mut far = accept(&target);
+    far.write_all(&noise(LEN, 1)).expect("sent");
+    drop(far);
+    daemon.wait_for_line("closed listener=relay");
+    assert!(rest(&mut near) == noise(LEN, 1), "the whole answer, and its end");
+}
+
+#[test]
+fn a_target_that_never_shakes_hands_is_not_waited_for() {
+    let (target, address) = target();
+    let address = address.replace("tcp:", "tls:");
+    let limits = "timeouts = { connect = '250ms', idle = '0s' }\n";
+    let upstream = format!("upstream.ca = '{CERTS}/ca.pem'\n");
+    let daemon = Daemon::start(&relay(&[address], &(limits.to_owned() + &upstream)));
+    let mut near = daemon.connect("relay");
+    let _far = accept(&target);
+    assert!(is_closed_silently(&mut near));
+    daemon.wait_for_line("did not finish TLS in time");
+}
+
+/// The stream was cut off, and the client learns that; what came before was sound.
+#[test]
+fn bytes_before_a_missing_close_notify_are_delivered() {
+    const LEN: usize = 10_000;
+    let (target, address) = target();
+    let upstream = format!("upstream = {{ ca = '{CERTS}/ca.pem', server_name = 'localhost' }}\n");
+    let daemon = Daemon::start(&relay(&[address.replace("tcp:", "tls:")], &upstream));
+    let mut near = daemon.connect("relay");
+    let mut far = accept(&target);
+    let mut session = tls_server();
+    let mut stream = rustls::Stream::new(&mut session, &mut far);
+    near.write_all(b"?").expect("sent");
+    stream.read_exact(&mut [0]).expect("the question");
+    stream.write_all(&noise(LEN, 1)).expect("sent");
+    far.shutdown(Shutdown::Both).expect("gone without a word");
+    assert!(receive(&mut near, LEN) == noise(LEN, 1), "all that came");
+    assert!(is_reset(&mut near), "and no end");
+}
+
+/// The server's side of TLS, with the demonstration certificate.
+fn tls_server() -> ServerConnection {
+    let read = |name: &str| format!("{CERTS}/{name}.pem");
+    let certificate = CertificateDer::from_pem_file(read("server")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(read("server-key")).expect("a key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a pair");
+    ServerConnection::new(Arc::new(config)).expect("sound")
+}
+
 #[test]
 fn targets_are_tried_in_order() {
     let (_bound, dead) = dead_port();
@@ -114,7 +179,7 @@ fn a_target_that_comes_back_is_found_without_a_restart() {
     let (bound, address) = dead_port();
     let daemon = Daemon::start(&relay(&[address], ""));
     for _ in 0..100 {
-        assert!(common::is_closed_silently(&mut daemon.connect("relay")));
+        assert!(is_closed_silently(&mut daemon.connect("relay")));
     }
     assert_eq!(daemon.wait_for_lines("failed listener=relay", 20).len(), 20);
     bound.listen(16).expect("back again");

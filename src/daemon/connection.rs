@@ -308,9 +308,18 @@ impl End for Local {
         }
     }
 
-    fn cut_off(&mut self) -> bool {
+    fn has_carried(&self) -> bool {
         match self {
             Self::Unmade(_) => false,
+            Self::Service(service) => service.has_carried(),
+            Self::Forward(forward) => forward.has_carried(),
+            Self::Exit(exit) => exit.has_carried(),
+        }
+    }
+
+    fn cut_off(&mut self) {
+        match self {
+            Self::Unmade(_) => {}
             Self::Service(service) => service.cut_off(),
             Self::Forward(forward) => forward.cut_off(),
             Self::Exit(exit) => exit.cut_off(),

@@ -266,10 +266,13 @@ impl End for Forward {
         }
     }
 
-    fn cut_off(&mut self) -> bool {
-        match &mut self.state {
-            State::Joined(onward) => onward.cut_off(),
-            State::Idle | State::Calling(_) | State::Failed(_) => false,
+    fn has_carried(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
+    fn cut_off(&mut self) {
+        if let State::Joined(onward) = &mut self.state {
+            onward.cut_off();
         }
     }
 

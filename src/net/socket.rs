@@ -258,8 +258,12 @@ impl End for Socket {
         Ok(Progress::Moved(moved))
     }
 
+    fn has_carried(&self) -> bool {
+        true
+    }
+
     /// What waits to be sent is lost. A Unix socket knows no reset.
-    fn cut_off(&mut self) -> bool {
+    fn cut_off(&mut self) {
         let at_once = Some(Duration::ZERO);
         let outcome = match &self.stream {
             Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
@@ -268,7 +272,6 @@ impl End for Socket {
         if let Err(error) = outcome {
             log::debug!("a reset could not be passed on: {error}");
         }
-        true
     }
 }
 

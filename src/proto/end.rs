@@ -31,12 +31,15 @@ pub trait End {
         Standing::UP
     }
 
-    /// The session is over, and its streams were not: where somebody is at the other side of this
-    /// end, closing it becomes a reset. Answers whether bytes may have been carried to or from
-    /// them, so that the other end must not seem to come to its end either.
-    fn cut_off(&mut self) -> bool {
+    /// Whether bytes may have been carried to or from somebody at the other side of this end, so
+    /// that a stream which is cut off here must not seem to end at the other side of the session.
+    fn has_carried(&self) -> bool {
         false
     }
+
+    /// The session is over, and the stream to this end was not: where somebody is at its other
+    /// side, closing it becomes a reset.
+    fn cut_off(&mut self) {}
 
     /// Gives back the storage that it borrowed, if it keeps any. The session is over.
     fn dispose(&mut self, _pool: &mut Pool) {}
@@ -56,8 +59,12 @@ impl<E: End + ?Sized> End for Box<E> {
         (**self).standing()
     }
 
-    fn cut_off(&mut self) -> bool {
-        (**self).cut_off()
+    fn has_carried(&self) -> bool {
+        (**self).has_carried()
+    }
+
+    fn cut_off(&mut self) {
+        (**self).cut_off();
     }
 
     fn dispose(&mut self, pool: &mut Pool) {

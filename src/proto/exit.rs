@@ -102,10 +102,13 @@ impl<E: End> Exit<E> {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
             }
-            if to.is_open() && !self.is_late(turn.now) {
-                return Ok(Progress::Moved(0));
+            if !to.is_open() {
+                return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
             }
-            return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
+            if self.is_late(turn.now) {
+                return Err(Refusal::Late);
+            }
+            return Ok(Progress::Moved(0));
         };
         to.consume(turn.pool, len);
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
@@ -174,14 +177,13 @@ impl<E: End> End for Exit<E> {
         Ok(progress.unwrap_or_else(|refusal| self.refuse(&refusal, turn)))
     }
 
-    fn cut_off(&mut self) -> bool {
-        match &mut self.stage {
-            Stage::Joined(end) => end.cut_off(),
-            Stage::Calling(_, Some(call)) => {
-                call.cut_off();
-                false
-            }
-            Stage::Calling(_, None) | Stage::Asked | Stage::Refused { .. } => false,
+    fn has_carried(&self) -> bool {
+        matches!(&self.stage, Stage::Joined(end) if end.has_carried())
+    }
+
+    fn cut_off(&mut self) {
+        if let Some(end) = self.onward() {
+            end.cut_off();
         }
     }
 

@@ -143,6 +143,9 @@ pub enum Refusal {
     /// 400.
     #[error("the target {0}")]
     Target(#[from] AuthorityError),
+    /// 408.
+    #[error("the head of the request was not whole in time")]
+    Late,
     /// 431.
     #[error("the head is too long")]
     TooLong,
@@ -164,6 +167,7 @@ impl Refusal {
         let status = match self {
             Self::NotHttp(_) | Self::Target(_) => "400 Bad Request",
             Self::Method(_) => "405 Method Not Allowed\r\nAllow: CONNECT",
+            Self::Late => "408 Request Timeout",
             Self::TooLong => "431 Request Header Fields Too Large",
             Self::NotAllowed(_) => "403 Forbidden",
             Self::Unreachable(..) => "502 Bad Gateway",

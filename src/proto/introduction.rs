@@ -29,7 +29,7 @@ pub enum Line {
 pub struct Introduced<E> {
     end: E,
     introduction: Option<Box<Introduction>>,
-    /// When the introduction must be over.
+    /// When the end must be up and the introduction over, as long as they are not.
     until: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ impl<E: End> Introduced<E> {
         Self { end, introduction, until: None }
     }
 
-    /// The other side is there: the introduction must be over by `until`.
+    /// The other side is there: the end must be up, and the introduction over, by `until`.
     pub fn begin(&mut self, until: Option<Instant>) {
         self.until = until;
     }
@@ -65,7 +65,7 @@ impl<E: End> Introduced<E> {
     /// When to run even if nothing becomes ready.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.introduction.as_ref().and(self.until)
+        self.until
     }
 
     /// Whether it is still introducing itself.
@@ -86,10 +86,6 @@ impl<E: End> Introduced<E> {
 
     fn introduce(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<Progress> {
         let Some(introduction) = &mut self.introduction else { return Ok(Progress::Moved(0)) };
-        if self.until.is_some_and(|until| until <= turn.now) {
-            let why = "the other end did not finish the introduction in time";
-            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-        }
         let mut moved = match introduction.exchange(&mut self.end, turn) {
             // Whoever refuses may go without a word of farewell. What was said before tells more.
             Err(error) if is_departure(&error) => {
@@ -123,6 +119,15 @@ impl<E: End> End for Introduced<E> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
+        if let Some(until) = self.until {
+            if !self.is_introducing() && self.end.standing().is_up {
+                self.until = None;
+            } else if until <= turn.now {
+                let what = if self.end.standing().is_up { "the introduction" } else { "TLS" };
+                let why = format!("the other end did not finish {what} in time");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
         if self.introduction.is_some() {
             self.introduce(from, turn)
         } else {
@@ -134,8 +139,12 @@ impl<E: End> End for Introduced<E> {
         self.end.standing()
     }
 
-    fn cut_off(&mut self) -> bool {
-        self.end.cut_off() && !self.is_introducing()
+    fn has_carried(&self) -> bool {
+        self.end.has_carried() && !self.is_introducing()
+    }
+
+    fn cut_off(&mut self) {
+        self.end.cut_off();
     }
 
     fn dispose(&mut self, pool: &mut Pool) {

@@ -229,15 +229,25 @@ impl<R: End, L: End> Session<R, L> {
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
         }));
-        // A relay is no place for a stream to end: what was cut off is reset at both sides, so that
-        // nobody takes a part for the whole.
-        if reason.is_cut_off() && self.local.cut_off() {
-            self.remote.cut_off();
+        if reason.is_cut_off() {
+            self.cut_off();
         }
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
         self.remote.dispose(turn.pool);
         self.local.dispose(turn.pool);
+    }
+
+    /// A relay is no place for a stream to end: one that was cut off ends with a reset, so that
+    /// nobody takes a part for the whole. One whose end was passed on is whole, and a reset would
+    /// only take its last bytes out of the kernel, before a slow reader had them.
+    fn cut_off(&mut self) {
+        if self.local.has_carried() && !self.outward.is_finished() {
+            self.remote.cut_off();
+        }
+        if !self.inward.is_finished() {
+            self.local.cut_off();
+        }
     }
 
     /// Whether the last byte and the end have been passed to the remote end.
@@ -309,7 +319,7 @@ impl<R: End, L: End> Session<R, L> {
                 self.abandon(turn);
                 1
             }
-            Err(error) => return Err(self.fail(Side::Remote, error)),
+            Err(error) => return Err(self.part(error)),
         };
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
@@ -357,6 +367,20 @@ impl<R: End, L: End> Session<R, L> {
         self.outward.end();
         self.enter(State::Closing(reason), turn);
         self.touched = turn.now;
+    }
+
+    /// The remote end failed. That a peer leaves without a farewell is only a failure where bytes
+    /// were being carried.
+    fn part(&mut self, error: io::Error) -> CloseReason {
+        match self.state {
+            State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
+            State::AuthPending(Admitting::Guard { .. }, _)
+                if error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                CloseReason::LeftAtGate
+            }
+            _ => self.fail(Side::Remote, error),
+        }
     }
 
     fn fail(&mut self, side: Side, error: io::Error) -> CloseReason {

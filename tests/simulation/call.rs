@@ -89,7 +89,13 @@ impl End for Call {
         Standing { is_up: self.stage == Stage::Answered, ..Standing::UP }
     }
 
-    fn cut_off(&mut self) -> bool {
-        self.wire().is_some_and(Wire::cut_off)
+    fn has_carried(&self) -> bool {
+        self.stage == Stage::Answered
+    }
+
+    fn cut_off(&mut self) {
+        if let Some(wire) = self.wire() {
+            wire.cut_off();
+        }
     }
 }

@@ -197,10 +197,21 @@ impl End for Probe {
         Ok(progress)
     }
 
-    fn cut_off(&mut self) -> bool {
-        match &mut self.local {
+    fn has_carried(&self) -> bool {
+        match &self.local {
             // Nobody was let in, so nobody was called.
             Local::Wire(_) | Local::Exit(_) if self.reached_at.is_none() => false,
+            Local::Service(service) => service.has_carried(),
+            Local::Wire(wire) => wire.has_carried(),
+            Local::Entry(entry) => entry.end.has_carried(),
+            Local::Exit(exit) => exit.end.has_carried(),
+        }
+    }
+
+    fn cut_off(&mut self) {
+        match &mut self.local {
+            // Nobody was let in, so nobody was called.
+            Local::Wire(_) | Local::Exit(_) if self.reached_at.is_none() => {}
             Local::Service(service) => service.cut_off(),
             Local::Wire(wire) => wire.cut_off(),
             Local::Entry(entry) => entry.end.cut_off(),

@@ -140,8 +140,9 @@ impl Exit {
             None => true,
             Some(b"403") => begins(&request(FORBIDDEN)),
             Some(b"405") => !begins(b"CONNECT ") && is_whole,
+            Some(b"400") => !is_whole || !begins(b"CONNECT db."),
             // Who was too late may have said the rest since.
-            Some(b"400") => !is_whole || !begins(b"CONNECT db.") || self.allowed.limit.is_some(),
+            Some(b"408") => self.allowed.limit.is_some(),
             Some(b"431") => onward.is_none() && input.len() > right.len(),
             Some(b"502" | b"504") => onward.is_some(),
             Some(_) => false,

@@ -91,6 +91,7 @@ impl Wire {
     /// The session has closed.
     pub(crate) fn close(&self, now: Instant) {
         if self.is_cut_off {
+            assert!(!self.record.passed_end, "takes the end of a whole stream back");
             self.plug.reset(now);
         } else {
             self.plug.close(now);
@@ -198,9 +199,12 @@ impl End for Wire {
         outcome.map(Progress::Moved)
     }
 
-    fn cut_off(&mut self) -> bool {
-        self.is_cut_off = true;
+    fn has_carried(&self) -> bool {
         true
+    }
+
+    fn cut_off(&mut self) {
+        self.is_cut_off = true;
     }
 }
 

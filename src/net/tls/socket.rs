@@ -414,6 +414,10 @@ impl<C: Connection> TlsSocket<C> {
         }
         if self.surplus.is_empty() && self.inbound != Inbound::Open && from.is_open() {
             if self.requires_close_notify && self.is_cut_off() {
+                // What came before was sound, and goes on first.
+                if !from.is_empty() {
+                    return Ok(moved);
+                }
                 let why = "it ended without a close_notify: what came may not be all";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
             }
@@ -479,8 +483,12 @@ impl<C: Connection> End for TlsSocket<C> {
         Ok(Progress::Moved(moved))
     }
 
-    fn cut_off(&mut self) -> bool {
-        self.socket.cut_off()
+    fn has_carried(&self) -> bool {
+        true
+    }
+
+    fn cut_off(&mut self) {
+        self.socket.cut_off();
     }
 
     fn dispose(&mut self, pool: &mut Pool) {

@@ -121,7 +121,11 @@ impl<C: Connection> End for Wire<C> {
         }
     }
 
-    fn cut_off(&mut self) -> bool {
+    fn has_carried(&self) -> bool {
+        true
+    }
+
+    fn cut_off(&mut self) {
         match self {
             Self::Plain(socket) => socket.cut_off(),
             Self::Tls(socket) => socket.cut_off(),
