@@ -53,7 +53,13 @@ impl CloseReason {
     /// Whether streams may have been cut off that had not come to their end.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
-        matches!(self, Self::Failed(..) | Self::Deadline(_) | Self::Broken | Self::Stopped)
+        self.is_given_up() || matches!(self, Self::Failed(..) | Self::Broken)
+    }
+
+    /// Whether nobody failed, and the session was given up all the same.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        matches!(self, Self::Deadline(_) | Self::Stopped)
     }
 }
 

@@ -229,9 +229,7 @@ impl<R: End, L: End> Session<R, L> {
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
         }));
-        if reason.is_cut_off() {
-            self.cut_off();
-        }
+        self.cut_off(reason);
         self.inward.discard(turn.pool);
         self.outward.discard(turn.pool);
         self.remote.dispose(turn.pool);
@@ -239,13 +237,20 @@ impl<R: End, L: End> Session<R, L> {
     }
 
     /// A relay is no place for a stream to end: one that was cut off ends with a reset, so that
-    /// nobody takes a part for the whole. One whose end was passed on is whole, and a reset would
-    /// only take its last bytes out of the kernel, before a slow reader had them.
-    fn cut_off(&mut self) {
-        if self.local.has_carried() && !self.outward.is_finished() {
+    /// nobody takes a part for the whole, and what failed at one side is a failure at the other.
+    ///
+    /// Where nobody failed and waiting was given up here, a stream whose end was passed on is spared:
+    /// it is whole, and a reset would only take its last bytes out of the kernel before a slow reader
+    /// had them.
+    fn cut_off(&mut self, reason: &CloseReason) {
+        if !reason.is_cut_off() {
+            return;
+        }
+        let spares_whole = reason.is_given_up();
+        if self.local.has_carried() && !(spares_whole && self.outward.is_finished()) {
             self.remote.cut_off();
         }
-        if !self.inward.is_finished() {
+        if !(spares_whole && self.inward.is_finished()) {
             self.local.cut_off();
         }
     }

@@ -288,9 +288,9 @@ impl Subject {
         self.check_reason(reason, due);
         self.check_bytes(reason);
         self.check_trace(reason);
-        self.session.remote().close(now);
+        self.session.remote().close(now, reason);
         if let Some(wire) = self.session.local().wire() {
-            wire.close(now);
+            wire.close(now, reason);
         }
     }
 

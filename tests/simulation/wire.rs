@@ -7,6 +7,7 @@ use std::time::Instant;
 use turnstile::proto::end::{End, Progress, Side, Turn};
 use turnstile::proto::event::{Event, Readiness, Transfer};
 use turnstile::proto::pipe::Pipe;
+use turnstile::proto::session::CloseReason;
 use turnstile::proto::session::TURN_BUDGET;
 
 use crate::link::Plug;
@@ -89,9 +90,10 @@ impl Wire {
     }
 
     /// The session has closed.
-    pub(crate) fn close(&self, now: Instant) {
+    pub(crate) fn close(&self, now: Instant, reason: CloseReason) {
         if self.is_cut_off {
-            assert!(!self.record.passed_end, "takes the end of a whole stream back");
+            let is_whole = self.record.passed_end && reason.is_given_up();
+            assert!(!is_whole, "takes the end of a whole stream back");
             self.plug.reset(now);
         } else {
             self.plug.close(now);
