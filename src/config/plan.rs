@@ -175,7 +175,7 @@ pub enum Service {
     Forward {
         /// Where to: tcp, tls or unix, tried in this order; at least one.
         to: Vec<Address>,
-        /// How long each is tried.
+        /// How long each is tried, and then how long it may take to let the entry in.
         connect: Option<Duration>,
         /// What it is told first.
         upstream: Box<Upstream>,

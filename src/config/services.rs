@@ -24,7 +24,7 @@ pub(super) struct Around<'a> {
     pub(super) buffer: usize,
 }
 
-/// How long a target of `forward` is tried where nothing is said.
+/// The timeout `connect` of `forward` and `connect` where nothing is said.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Keys that one service alone has a use for.
