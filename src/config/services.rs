@@ -51,7 +51,7 @@ pub(super) fn read(
         && name != Some(CONNECT)
         && let Some(connect) = &connect
     {
-        misplace("connect", connect.span(), FORWARD, name, faults);
+        misplace("connect", connect.span(), "forward\" or \"connect", name, faults);
     }
     let service = service?;
     let span = service.span();
@@ -82,7 +82,7 @@ fn misplace(key: &str, span: Range<usize>, owner: &str, name: Option<&str>, faul
     let Some(name) = name else { return };
     let message = format!("`{name}` has no use for `{key}`");
     let help = format!("remove it, or write service = \"{owner}\"");
-    faults.add(span, Fault::new(message, format!("only for `{owner}`"), help));
+    faults.add(span, Fault::new(message, "not for this service", help));
 }
 
 /// A key that the service at `span` cannot do without; `example` is what could be written.

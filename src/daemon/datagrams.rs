@@ -75,8 +75,8 @@ impl Datagrams {
             }
             if dropped > 0 {
                 let why = format!(
-                    "{dropped} datagrams were not answered: their sender's port answers answers, \
-                     or the reply would have been larger than the request (amplify)"
+                    "datagrams that were not answered: {dropped}; their sender's port answers \
+                     answers, or the reply would have been larger than the request (amplify)"
                 );
                 watch.report(&Event::Refused(&why));
             }
