@@ -179,7 +179,7 @@ fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, 
 fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> Opened {
     let address = opened.bound();
     let acceptor = Acceptor::new(opened, Rc::clone(offer));
-    announce(listener, address, DaemonSource::Acceptor(Box::new(acceptor)))
+    log_listening(listener, address, DaemonSource::Acceptor(Box::new(acceptor)))
 }
 
 fn datagrams(
@@ -192,10 +192,10 @@ fn datagrams(
     let may_amplify = listener.amplify || address.ip().is_loopback();
     let name = listener.name.clone();
     let datagrams = Datagrams::new(server, name, service.clone(), may_amplify);
-    announce(listener, bound, DaemonSource::Datagrams(Box::new(datagrams)))
+    log_listening(listener, bound, DaemonSource::Datagrams(Box::new(datagrams)))
 }
 
-fn announce(listener: &plan::Listener, address: String, source: DaemonSource) -> Opened {
+fn log_listening(listener: &plan::Listener, address: String, source: DaemonSource) -> Opened {
     log::info!(
         "listening listener={} address={address} tls={} service={} auth={}",
         listener.name,

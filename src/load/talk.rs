@@ -12,7 +12,7 @@ use super::host::Host;
 use super::reply::Fault;
 use super::statistics::Cause;
 use crate::net::remote::Remote;
-use crate::net::tls::wire::Wire;
+use crate::net::wire::Wire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Side, Turn};
 use crate::proto::event::Watch;

@@ -21,7 +21,7 @@ use super::dial::{self, Race, Target, Terms};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 pub use super::tls::client::Secure;
-use super::tls::wire::ClientWire;
+use super::wire::ClientWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Watch};

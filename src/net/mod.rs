@@ -21,3 +21,4 @@ pub mod tls_probe;
 pub mod trace;
 pub mod udp;
 pub mod udp_peer;
+pub mod wire;

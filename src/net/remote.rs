@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::reactor::{Context, Source};
-use super::tls::wire::ClientWire;
 use super::udp_peer::{Framing, UdpPeer};
+use super::wire::ClientWire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Standing, Turn};
 use crate::proto::event::Readiness;

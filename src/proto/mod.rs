@@ -16,3 +16,4 @@ pub mod reason;
 pub mod resolver;
 pub mod service;
 pub mod session;
+pub mod timeouts;

@@ -35,6 +35,7 @@ use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
 use super::pipe::Pipe;
 pub use super::reason::{CloseReason, Deadline, StateName};
+pub use super::timeouts::Timeouts;
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -45,47 +46,6 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a peer that broke the rules has to hear that it did, and to go.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long a session may stay in a condition; `None` is for ever. Where `proxy`, `tls`, `auth` or
-/// `half_close` is turned off, `idle` holds in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a header of the PROXY protocol, which has to be whole before its session begins.
-    /// Absolute: bytes do not extend it.
-    pub proxy: Option<Duration>,
-    /// From the beginning until the remote end is up: the TLS handshake. Absolute: bytes do not
-    /// extend it.
-    pub tls: Option<Duration>,
-    /// From then until the gate is passed. Absolute, too.
-    pub auth: Option<Duration>,
-    /// Without a byte in either direction.
-    pub idle: Option<Duration>,
-    /// Without a byte once one direction has ended; also the limit of Closing, where it is
-    /// absolute.
-    pub half_close: Option<Duration>,
-    /// From the beginning. Absolute.
-    pub lifetime: Option<Duration>,
-}
-
-impl Timeouts {
-    /// No deadline at all.
-    pub const NONE: Self =
-        Self { proxy: None, tls: None, auth: None, idle: None, half_close: None, lifetime: None };
-}
-
-/// What a server does best with where nobody said anything else.
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            proxy: Some(Duration::from_secs(10)),
-            tls: Some(Duration::from_secs(10)),
-            auth: Some(Duration::from_secs(10)),
-            idle: Some(Duration::from_secs(600)),
-            half_close: Some(Duration::from_secs(30)),
-            lifetime: None,
-        }
-    }
-}
 
 /// How a session gets past the gate.
 pub enum Admission {

@@ -3,7 +3,6 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`socket`] | TLS over a stream socket as an end of a session |
-//! | [`wire`] | a stream socket with TLS or without |
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
 //! | [`client`] | what a client trusts, shows and speaks |
@@ -20,7 +19,6 @@ pub mod key_log;
 pub mod socket;
 pub mod ticket;
 pub mod trust;
-pub mod wire;
 
 use rustls::CipherSuite;
 

@@ -4,14 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::client::UnbufferedClientConnection;
-use rustls::server::UnbufferedServerConnection;
 use rustls::{Error, ServerConfig};
 
-use super::client::Secure;
-use super::socket::{ClientSocket, Connection, ServerSocket, TlsSocket};
-use crate::net::reactor::{Context, Source};
-use crate::net::socket::{Socket, Stream};
+use super::reactor::{Context, Source};
+use super::socket::{Socket, Stream};
+use super::tls::client::Secure;
+use super::tls::socket::{ClientSocket, Connection, ServerSocket, TlsSocket};
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::Readiness;
@@ -19,15 +17,15 @@ use crate::proto::pipe::Pipe;
 use crate::proto::proxy_protocol::Security;
 
 /// A connected stream. What TLS needs stands apart, so that plain connections stay small.
-pub enum Wire<C> {
+pub enum Wire<T> {
     /// Bytes as they are.
     Plain(Socket),
     /// TLS.
-    Tls(Box<TlsSocket<C>>),
+    Tls(Box<T>),
 }
 
 /// The client's side.
-pub type ClientWire = Wire<UnbufferedClientConnection>;
+pub type ClientWire = Wire<ClientSocket>;
 
 impl ClientWire {
     /// The client's side over `socket`, with TLS where `secure` says how.
@@ -42,7 +40,7 @@ impl ClientWire {
 }
 
 /// The server's side.
-pub type ServerWire = Wire<UnbufferedServerConnection>;
+pub type ServerWire = Wire<ServerSocket>;
 
 impl ServerWire {
     /// The server's side of an accepted stream, with TLS where there is a configuration for it;
@@ -64,7 +62,7 @@ impl ServerWire {
     }
 }
 
-impl<C: Connection> Wire<C> {
+impl<C: Connection> Wire<TlsSocket<C>> {
     /// The address of this side, where it is an Internet address.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
@@ -101,7 +99,7 @@ impl<C: Connection> Wire<C> {
     }
 }
 
-impl<C: Connection> End for Wire<C> {
+impl<C: Connection> End for Wire<TlsSocket<C>> {
     fn exchange(
         &mut self,
         to: &mut Pipe,
