@@ -17,7 +17,7 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 
 use common::tunnel::BlackHole;
-use common::{Daemon, PATIENCE, ask, listener, receive, rest, run, text, turnstile};
+use common::{Daemon, PATIENCE, ask, has_program, listener, receive, rest, run, text, turnstile};
 
 const HOST: &str = "db.test";
 const FIRST: [u8; 4] = [127, 0, 0, 1];
@@ -315,6 +315,47 @@ fn a_server_that_stalls_over_tcp_holds_nobody_up_but_its_question() {
     assert_eq!(answer, "HTTP/1.1 200", "the next server has an answer");
     assert!(text(&rest(&mut wire)).ends_with("127.0.0.2"));
     assert_eq!(stalled.read(&mut [0; 1]).expect("the end"), 0, "it was given up");
+}
+
+#[test]
+fn the_place_of_a_call_is_kept_while_its_name_is_looked_up() {
+    if !has_program("prlimit") {
+        return;
+    }
+    let port = signpost(SocketAddr::from((FIRST, 0))).port();
+    let server = UdpSocket::bind(SocketAddr::from((FIRST, 0))).expect("a port");
+    server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        resolver(&[server.local_addr().expect("bound")]),
+        listener("exit", "connect", &format!("targets = ['*.test:{port}']\n")),
+        listener("echo", "echo", "")
+    ));
+    // The second name stays unanswered, so that no socket to the server makes room.
+    let [mut wire, _other] = [HOST, "silent.test"].map(|host| {
+        let mut wire = daemon.connect("exit");
+        write!(wire, "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n")
+            .expect("sent");
+        wire
+    });
+    let questions = [(); 4].map(|()| {
+        let mut bytes = [0; 1500];
+        let (len, from) = server.recv_from(&mut bytes).expect("two for each name");
+        (Message::from_vec(&bytes[..len]).expect("a question"), from)
+    });
+    daemon.allow_descriptors(daemon.descriptors());
+    let _crowd = [(); 3].map(|()| daemon.connect("echo"));
+    daemon.wait_for_line("refused listener=echo peer= reason=\"accepting pauses: ");
+    let zone = Zone::default();
+    zone.lock().expect("whole").insert(HOST.to_owned(), (vec![FIRST.into()], 60));
+    for (question, from) in questions {
+        if question.queries[0].name.to_ascii().starts_with(HOST) {
+            server
+                .send_to(&answer(&question, &zone).to_vec().expect("it fits"), from)
+                .expect("sent");
+        }
+    }
+    assert_eq!(text(&receive(&mut wire, 12)), "HTTP/1.1 200");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use super::DaemonSource;
 use super::arrival::Arrival;
 use super::connection::{Connection, Offer};
 use super::host::Phase;
-use crate::net::listener::{Accept, Listener, Peer, reserve_descriptor};
+use crate::net::descriptors;
+use crate::net::listener::{Accept, Listener, Peer};
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::event::{Event, Readiness};
@@ -103,7 +104,7 @@ impl Acceptor {
         if !self.offer.service.calls_onward() {
             return (self.listener.accept(), None);
         }
-        match reserve_descriptor() {
+        match descriptors::reserve() {
             Ok(reserved) => (self.listener.accept(), Some(reserved)),
             Err(error) => (Accept::Exhausted(error), None),
         }

@@ -7,16 +7,15 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Interest, event};
-use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use super::descriptors;
 use super::reactor::{Context, Source};
 use super::socket::{self, Stream};
 use crate::proto::end::Side;
@@ -206,22 +205,10 @@ impl Listener {
         match outcome {
             Ok((stream, peer)) => Accept::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accept::WouldBlock,
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                    Accept::Exhausted(error)
-                }
-                _ => Accept::Lost(error),
-            },
+            Err(error) if descriptors::have_run_out(&error) => Accept::Exhausted(error),
+            Err(error) => Accept::Lost(error),
         }
     }
-}
-
-/// A descriptor that stands for one that will be needed later: dropped, it leaves its place to it.
-///
-/// # Errors
-/// No descriptor is left.
-pub fn reserve_descriptor() -> io::Result<OwnedFd> {
-    io::stderr().as_fd().try_clone_to_owned()
 }
 
 /// An IPv4 peer of an IPv6 socket, as the IPv4 address that it is.

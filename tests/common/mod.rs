@@ -158,6 +158,13 @@ impl Daemon {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
+    /// Changes how many it may have; for those who asked [`has_program`] for `prlimit`.
+    pub(crate) fn allow_descriptors(&self, count: usize) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.pid().to_string(), &format!("--nofile={count}:")]);
+        assert!(prlimit.status().expect("it runs").success());
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()
