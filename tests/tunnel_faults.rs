@@ -297,7 +297,7 @@ fn an_entry_whose_descriptors_run_out_pauses_and_goes_on() {
     let mut inside = tunnel.connect();
     assert_eq!(ask(&mut inside, b"in"), b"in");
     let descriptors = entry.descriptors();
-    entry.allow_descriptors(descriptors + 9);
+    entry.allow_more_descriptors(9);
     let mut crowd: Vec<Socket> = (0..CROWD).map(|_| tunnel.connect()).collect();
     crowd.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
     entry.wait_for_line("accepting pauses: ");

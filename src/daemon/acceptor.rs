@@ -66,6 +66,8 @@ impl Acceptor {
             match accepted {
                 Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
                 Accept::WouldBlock => self.ready = false,
+                // The last descriptor was for the last who waited: the next will be an event.
+                Accept::Exhausted(_) if !self.listener.is_awaited() => self.ready = false,
                 Accept::Lost(error) => {
                     lost += 1;
                     context.host.admissions.counts.accept_failures += 1;

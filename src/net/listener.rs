@@ -7,11 +7,13 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Interest, event};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
@@ -43,8 +45,8 @@ pub enum Accept {
     WouldBlock,
     /// The one that waited is gone, or was not meant for us; the next may be well.
     Lost(io::Error),
-    /// The process or the system has no descriptor or memory left for it. It goes on waiting, and
-    /// no event will tell when there is room again.
+    /// The process or the system has no descriptor or memory left for it. If one waits, it goes on
+    /// waiting, and no event will tell when there is room again.
     Exhausted(io::Error),
 }
 
@@ -188,6 +190,17 @@ impl Listener {
             Self::Tcp(listener) => with(context, listener),
             Self::Unix(listener, _) => with(context, listener),
         }
+    }
+
+    /// Whether somebody waits, which without a descriptor left [`accept`](Self::accept) cannot tell:
+    /// Linux looks for a descriptor before it looks for a connection.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let listener = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        };
+        poll(&mut [PollFd::new(listener, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
     }
 
     /// Takes one connection that waits.
