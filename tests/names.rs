@@ -370,17 +370,19 @@ fn a_name_that_nobody_knows_is_told_at_the_start() {
 }
 
 #[test]
-fn a_stop_is_heard_while_names_are_looked_up() {
+fn a_stop_is_heard_and_warnings_are_told_while_names_are_looked_up() {
     let silent = UdpSocket::bind(SocketAddr::from((FIRST, 0))).expect("a port");
     silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let address = silent.local_addr().expect("bound");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("turnstile.toml");
-    fs::write(&path, configuration(address, 80)).expect("a file");
+    let credulous = "proxy_protocol_from = ['0.0.0.0/0']\n";
+    fs::write(&path, configuration(address, 80) + credulous).expect("a file");
     let mut command = turnstile(&["serve", "-c"]);
     command.arg(&path);
     let mut daemon = Daemon::launch_with_listeners(command, 0);
     silent.recv(&mut [0; 512]).expect("it asks");
+    daemon.wait_for_line("proxy_protocol_from holds every address there is");
     daemon.signal("TERM");
     assert!(daemon.wait().success());
 }

@@ -50,11 +50,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens every listener of `plan`.
+    /// Opens every listener of `plan`. What is to be said meanwhile is written as it comes.
     ///
     /// # Errors
     /// Where one listener cannot be opened, none stays open.
-    pub fn open(plan: &Plan) -> Result<Self, StartError> {
+    pub fn open(plan: &Plan, log: &LogQueue) -> Result<Self, StartError> {
         for warning in plan.warnings(Timestamp::now()) {
             log::warn!("{warning}");
         }
@@ -76,7 +76,7 @@ impl Daemon {
         if let Some(key_log) = &key_log {
             log::warn!("{}", key_log.warning());
         }
-        find_targets(plan, &mut reactor)?;
+        find_targets(plan, &mut reactor, log)?;
         let mut bound = Vec::new();
         if reactor.host().is_over() {
             return Ok(Self { reactor, bound });
@@ -110,8 +110,7 @@ impl Daemon {
             manager::ready();
         }
         while !self.reactor.host().is_over() {
-            let retry = log.flush();
-            self.reactor.turn_within(retry)?;
+            turn(&mut self.reactor, log)?;
         }
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())
@@ -120,16 +119,26 @@ impl Daemon {
 
 /// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
 /// until each is found or not, or a signal says that nobody will wait.
-fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>) -> io::Result<()> {
+fn find_targets(
+    plan: &Plan,
+    reactor: &mut Reactor<DaemonSource>,
+    log: &LogQueue,
+) -> io::Result<()> {
     let now = Instant::now();
     for host in plan.listeners.iter().flat_map(listeners::target_hosts) {
         reactor.host().names.watch(host, now);
     }
     reactor.spawn(DaemonSource::Queries(Box::default()));
     while !reactor.host().names.is_settled() && !reactor.host().is_over() {
-        reactor.turn()?;
+        turn(reactor, log)?;
     }
     Ok(())
+}
+
+/// One turn, after the lines of the last; it ends in time to try again what nobody took of them.
+fn turn(reactor: &mut Reactor<DaemonSource>, log: &LogQueue) -> io::Result<()> {
+    let retry = log.flush();
+    reactor.turn_within(retry)
 }
 
 /// How many descriptors the plan's connections may need: a relayed one has a second socket.
