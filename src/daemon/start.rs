@@ -20,6 +20,7 @@ use crate::net::resolver::Names;
 use crate::net::signal::StopSignals;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::proto::buffer::Pool;
+use crate::proto::resolver::MAX_LOOKUPS;
 
 /// How many unused blocks of storage are kept for the next connection that needs one. As many
 /// connections as this may be in the middle of a request before storage is allocated anew.
@@ -141,11 +142,18 @@ fn turn(reactor: &mut Reactor<DaemonSource>, log: &LogQueue) -> io::Result<()> {
     reactor.turn_within(retry)
 }
 
-/// How many descriptors the plan's connections may need: a relayed one has a second socket.
+/// How many descriptors the plan's connections may need: a relayed one has a second socket, and
+/// where names are looked up, each question for either kind of address may need a connection to a
+/// name server. What the losers of a race hold for a moment is not counted.
 fn descriptors(plan: &Plan) -> u64 {
     let relays = plan.listeners.iter().any(|it| !matches!(it.service, Service::Own(_)));
     let each = if relays { 2 } else { 1 };
-    plan.limits.connections as u64 * each + DESCRIPTORS_BESIDE
+    let asks = plan.listeners.iter().any(|it| {
+        matches!(it.service, Service::Connect { .. })
+            || listeners::target_hosts(it).next().is_some()
+    });
+    let questions = if asks { 2 * MAX_LOOKUPS as u64 } else { 0 };
+    plan.limits.connections as u64 * each + questions + DESCRIPTORS_BESIDE
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than
