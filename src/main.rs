@@ -74,7 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
     let plan = config::load(&Source::from_option(configuration.config))?;
     let log = daemon::log::start("info");
-    let outcome = Daemon::open(&plan).and_then(|daemon| daemon.run(&log));
+    let outcome = Daemon::open(&plan, &log).and_then(|daemon| daemon.run(&log));
     log.finish();
     Ok(outcome?)
 }
@@ -95,7 +95,7 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
     let connect = units::limit(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
     let log = daemon::log::start("warn");
-    let outcome = Daemon::open(&plan).map_err(anyhow::Error::from).and_then(|daemon| {
+    let outcome = Daemon::open(&plan, &log).map_err(anyhow::Error::from).and_then(|daemon| {
         for address in daemon.bound() {
             let port = address.rsplit(':').next().filter(|_| address.starts_with("tcp://"));
             print(format!("{}\n", port.unwrap_or(address)).as_bytes())?;

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Instant;
 
 use common::{
-    DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, is_closed_silently, listener, listener_at,
-    md5_answer, pass_gate, receive, reset, rest, traced,
+    DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, has_program, is_closed_silently, listener,
+    listener_at, md5_answer, pass_gate, receive, reset, rest, traced,
 };
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -114,6 +114,27 @@ fn without_descriptors_it_waits_and_goes_on() {
     let pauses = count(&mut daemon, "accept_pauses");
     assert!((19..=tenths + 2).contains(&pauses), "{pauses} pauses in {tenths} tenths of a second");
     assert_eq!(count(&mut daemon, "accepted"), 60);
+}
+
+#[test]
+fn whoever_takes_the_last_descriptor_gives_no_reason_to_pause() {
+    if !has_program("prlimit") {
+        return;
+    }
+    let echo = Daemon::start(&listener("echo", "echo", ""));
+    let to = format!("to = 'tcp://{}'\n", echo.socket_address("echo"));
+    for (service, more, each) in [("echo", "", 1), ("forward", &*to, 2)] {
+        let mut daemon = Daemon::start(&listener("door", service, more));
+        let mut first = daemon.connect("door");
+        assert_eq!(ask(&mut first, b"first"), b"first");
+        let descriptors = daemon.descriptors();
+        daemon.allow_more_descriptors(each);
+        let mut last = daemon.connect("door");
+        assert_eq!(ask(&mut last, b"last"), b"last");
+        assert_eq!(daemon.descriptors(), descriptors + each, "{service}: none is left");
+        drop((first, last));
+        assert_eq!(count(&mut daemon, "accept_pauses"), 0, "{service}: nobody waits");
+    }
 }
 
 /// How often a daemon has gone to sleep by itself.

@@ -17,7 +17,7 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 
 use common::tunnel::BlackHole;
-use common::{Daemon, PATIENCE, ask, listener, receive, rest, run, text, turnstile};
+use common::{Daemon, PATIENCE, ask, has_program, listener, receive, rest, run, text, turnstile};
 
 const HOST: &str = "db.test";
 const FIRST: [u8; 4] = [127, 0, 0, 1];
@@ -318,6 +318,47 @@ fn a_server_that_stalls_over_tcp_holds_nobody_up_but_its_question() {
 }
 
 #[test]
+fn the_place_of_a_call_is_kept_while_its_name_is_looked_up() {
+    if !has_program("prlimit") {
+        return;
+    }
+    let port = signpost(SocketAddr::from((FIRST, 0))).port();
+    let server = UdpSocket::bind(SocketAddr::from((FIRST, 0))).expect("a port");
+    server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        resolver(&[server.local_addr().expect("bound")]),
+        listener("exit", "connect", &format!("targets = ['*.test:{port}']\n")),
+        listener("echo", "echo", "")
+    ));
+    // The second name stays unanswered, so that no socket to the server makes room.
+    let [mut wire, _other] = [HOST, "silent.test"].map(|host| {
+        let mut wire = daemon.connect("exit");
+        write!(wire, "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n")
+            .expect("sent");
+        wire
+    });
+    let questions = [(); 4].map(|()| {
+        let mut bytes = [0; 1500];
+        let (len, from) = server.recv_from(&mut bytes).expect("two for each name");
+        (Message::from_vec(&bytes[..len]).expect("a question"), from)
+    });
+    daemon.allow_more_descriptors(0);
+    let _crowd = [(); 3].map(|()| daemon.connect("echo"));
+    daemon.wait_for_line("refused listener=echo peer= reason=\"accepting pauses: ");
+    let zone = Zone::default();
+    zone.lock().expect("whole").insert(HOST.to_owned(), (vec![FIRST.into()], 60));
+    for (question, from) in questions {
+        if question.queries[0].name.to_ascii().starts_with(HOST) {
+            server
+                .send_to(&answer(&question, &zone).to_vec().expect("it fits"), from)
+                .expect("sent");
+        }
+    }
+    assert_eq!(text(&receive(&mut wire, 12)), "HTTP/1.1 200");
+}
+
+#[test]
 fn a_name_that_nobody_knows_is_told_at_the_start() {
     let server = NameServer::start();
     let configuration = configuration(server.address, 80);
@@ -329,17 +370,19 @@ fn a_name_that_nobody_knows_is_told_at_the_start() {
 }
 
 #[test]
-fn a_stop_is_heard_while_names_are_looked_up() {
+fn a_stop_is_heard_and_warnings_are_told_while_names_are_looked_up() {
     let silent = UdpSocket::bind(SocketAddr::from((FIRST, 0))).expect("a port");
     silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let address = silent.local_addr().expect("bound");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("turnstile.toml");
-    fs::write(&path, configuration(address, 80)).expect("a file");
+    let credulous = "proxy_protocol_from = ['0.0.0.0/0']\n";
+    fs::write(&path, configuration(address, 80) + credulous).expect("a file");
     let mut command = turnstile(&["serve", "-c"]);
     command.arg(&path);
     let mut daemon = Daemon::launch_with_listeners(command, 0);
     silent.recv(&mut [0; 512]).expect("it asks");
+    daemon.wait_for_line("proxy_protocol_from holds every address there is");
     daemon.signal("TERM");
     assert!(daemon.wait().success());
 }

@@ -137,7 +137,13 @@ fn who_brings_no_header_is_turned_away_and_counted() {
 
 #[test]
 fn a_header_that_does_not_come_is_not_waited_for() {
-    let daemon = Daemon::start(&echo("timeouts.proxy = '250ms'\n"));
+    for timeouts in ["proxy = '250ms'", "proxy = '0s', idle = '0s', lifetime = '250ms'"] {
+        no_header_is_waited_for(&format!("timeouts = {{ {timeouts} }}\n"));
+    }
+}
+
+fn no_header_is_waited_for(timeouts: &str) {
+    let daemon = Daemon::start(&echo(timeouts));
     for part in [0, 20] {
         let mut wire = daemon.connect("echo");
         wire.write_all(&LINE[..part]).expect("sent");

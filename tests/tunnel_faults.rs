@@ -297,12 +297,12 @@ fn an_entry_whose_descriptors_run_out_pauses_and_goes_on() {
     let mut inside = tunnel.connect();
     assert_eq!(ask(&mut inside, b"in"), b"in");
     let descriptors = entry.descriptors();
-    allow_descriptors(entry, descriptors + 9);
+    entry.allow_more_descriptors(9);
     let mut crowd: Vec<Socket> = (0..CROWD).map(|_| tunnel.connect()).collect();
     crowd.iter_mut().for_each(|wire| wire.write_all(b"hello").expect("sent"));
     entry.wait_for_line("accepting pauses: ");
     assert_eq!(ask(&mut inside, b"still in"), b"still in");
-    allow_descriptors(entry, 4096);
+    entry.allow_descriptors(4096);
     let served = crowd.iter().filter(|wire| is_echoed(wire)).count();
     assert_eq!(served, CROWD, "those who waited are served when there is room");
     assert!(entry.lines("cannot be reached").is_empty(), "the exit is not to blame");
@@ -313,11 +313,4 @@ fn an_entry_whose_descriptors_run_out_pauses_and_goes_on() {
 fn is_echoed(mut wire: &Socket) -> bool {
     let mut answer = [0; 5];
     wire.read_exact(&mut answer).is_ok() && answer == *b"hello"
-}
-
-/// Changes the soft limit of a running daemon.
-fn allow_descriptors(daemon: &Daemon, count: usize) {
-    let mut prlimit = std::process::Command::new("prlimit");
-    prlimit.args(["--pid", &daemon.pid().to_string(), &format!("--nofile={count}:")]);
-    assert!(prlimit.status().expect("it runs").success());
 }

@@ -8,7 +8,8 @@ use super::DaemonSource;
 use super::arrival::Arrival;
 use super::connection::{Connection, Offer};
 use super::host::Phase;
-use crate::net::listener::{Accept, Listener, Peer, reserve_descriptor};
+use crate::net::descriptors;
+use crate::net::listener::{Accept, Listener, Peer};
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::event::{Event, Readiness};
@@ -65,6 +66,8 @@ impl Acceptor {
             match accepted {
                 Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
                 Accept::WouldBlock => self.ready = false,
+                // The last descriptor was for the last who waited: the next will be an event.
+                Accept::Exhausted(_) if !self.listener.is_awaited() => self.ready = false,
                 Accept::Lost(error) => {
                     lost += 1;
                     context.host.admissions.counts.accept_failures += 1;
@@ -103,7 +106,7 @@ impl Acceptor {
         if !self.offer.service.calls_onward() {
             return (self.listener.accept(), None);
         }
-        match reserve_descriptor() {
+        match descriptors::reserve() {
             Ok(reserved) => (self.listener.accept(), Some(reserved)),
             Err(error) => (Accept::Exhausted(error), None),
         }

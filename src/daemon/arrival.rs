@@ -56,7 +56,9 @@ impl Arrival {
     /// A connection that `proxy` has made `now`, and that is counted without a name.
     #[must_use]
     pub fn new(stream: Stream, proxy: Peer, offer: Rc<Offer>, now: Instant) -> Self {
-        let limit = offer.timeouts.proxy.or(offer.timeouts.idle);
+        let timeouts = &offer.timeouts;
+        let limits = [timeouts.proxy.or(timeouts.idle), timeouts.lifetime];
+        let limit = limits.into_iter().flatten().min();
         let until = limit.and_then(|limit| now.checked_add(limit));
         Self { stream: Some(stream), peer: proxy, offer, until, reserved: None, is_cut: false }
     }

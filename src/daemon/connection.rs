@@ -130,7 +130,7 @@ pub struct Connection {
     session: Session<ServerWire, Local>,
     peer: Peer,
     offer: Rc<Offer>,
-    /// The place of the connection onward among the descriptors, until that is made.
+    /// The place of the connection onward among the descriptors, until that is begun.
     reserved: Option<OwnedFd>,
 }
 
@@ -241,8 +241,7 @@ impl Connection {
         }
         match (self.session.local(), &self.offer.service) {
             (Local::Forward(introduced), _) => {
-                self.reserved = None;
-                let has_settled = introduced.end().advance(context);
+                let has_settled = introduced.end().advance(&mut self.reserved, context);
                 if has_settled {
                     introduced.begin(introduced.end_ref().targets().deadline(context.now));
                     self.announce(context);
@@ -252,10 +251,10 @@ impl Connection {
             (Local::Exit(exit), Service::Connect { user_timeout, .. }) => {
                 if let Some(target) = exit.wanted() {
                     let call = Forward::to(target, *user_timeout);
-                    self.reserved = None;
                     exit.begin(call);
                 }
-                exit.onward().is_some_and(|forward| forward.advance(context))
+                let reserved = &mut self.reserved;
+                exit.onward().is_some_and(|forward| forward.advance(reserved, context))
             }
             _ => false,
         }

@@ -136,6 +136,16 @@ impl LogQueue {
 
 impl Lines {
     fn write_to(&mut self, output: &mut (impl Write + AsFd), timeout: PollTimeout) {
+        self.write_waiting(output, timeout);
+        if self.waiting.is_empty() && self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.waiting
+                .extend(format!("{dropped} log lines were lost: nobody read them\n").bytes());
+            self.write_waiting(output, timeout);
+        }
+    }
+
+    fn write_waiting(&mut self, output: &mut (impl Write + AsFd), timeout: PollTimeout) {
         let mut written = 0;
         while written < self.waiting.len() && is_writable(output, timeout) {
             let piece = &self.waiting[written..self.waiting.len().min(written + PIECE)];
@@ -147,11 +157,6 @@ impl Lines {
             }
         }
         self.waiting.drain(..written);
-        if self.waiting.is_empty() && self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.waiting
-                .extend(format!("{dropped} log lines were lost: nobody read them\n").bytes());
-        }
     }
 }
 
@@ -205,5 +210,16 @@ mod tests {
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
         assert!(rest.ends_with("744 log lines were lost: nobody read them\n"), "{read}");
+    }
+
+    #[test]
+    fn the_last_write_tells_what_was_lost() {
+        let (mut reader, mut writer) = io::pipe().expect("a pipe");
+        let mut lines = Lines { waiting: b"a line\n".to_vec(), dropped: 3 };
+        lines.write_to(&mut writer, PollTimeout::ZERO);
+        drop(writer);
+        let mut written = String::new();
+        reader.read_to_string(&mut written).expect("text");
+        assert_eq!(written, "a line\n3 log lines were lost: nobody read them\n");
     }
 }

@@ -20,6 +20,7 @@ use crate::net::resolver::Names;
 use crate::net::signal::StopSignals;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::proto::buffer::Pool;
+use crate::proto::resolver::MAX_LOOKUPS;
 
 /// How many unused blocks of storage are kept for the next connection that needs one. As many
 /// connections as this may be in the middle of a request before storage is allocated anew.
@@ -50,11 +51,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens every listener of `plan`.
+    /// Opens every listener of `plan`. What is to be said meanwhile is written as it comes.
     ///
     /// # Errors
     /// Where one listener cannot be opened, none stays open.
-    pub fn open(plan: &Plan) -> Result<Self, StartError> {
+    pub fn open(plan: &Plan, log: &LogQueue) -> Result<Self, StartError> {
         for warning in plan.warnings(Timestamp::now()) {
             log::warn!("{warning}");
         }
@@ -76,7 +77,7 @@ impl Daemon {
         if let Some(key_log) = &key_log {
             log::warn!("{}", key_log.warning());
         }
-        find_targets(plan, &mut reactor)?;
+        find_targets(plan, &mut reactor, log)?;
         let mut bound = Vec::new();
         if reactor.host().is_over() {
             return Ok(Self { reactor, bound });
@@ -110,8 +111,7 @@ impl Daemon {
             manager::ready();
         }
         while !self.reactor.host().is_over() {
-            let retry = log.flush();
-            self.reactor.turn_within(retry)?;
+            turn(&mut self.reactor, log)?;
         }
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())
@@ -120,23 +120,40 @@ impl Daemon {
 
 /// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
 /// until each is found or not, or a signal says that nobody will wait.
-fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>) -> io::Result<()> {
+fn find_targets(
+    plan: &Plan,
+    reactor: &mut Reactor<DaemonSource>,
+    log: &LogQueue,
+) -> io::Result<()> {
     let now = Instant::now();
     for host in plan.listeners.iter().flat_map(listeners::target_hosts) {
         reactor.host().names.watch(host, now);
     }
     reactor.spawn(DaemonSource::Queries(Box::default()));
     while !reactor.host().names.is_settled() && !reactor.host().is_over() {
-        reactor.turn()?;
+        turn(reactor, log)?;
     }
     Ok(())
 }
 
-/// How many descriptors the plan's connections may need: a relayed one has a second socket.
+/// One turn, after the lines of the last; it ends in time to try again what nobody took of them.
+fn turn(reactor: &mut Reactor<DaemonSource>, log: &LogQueue) -> io::Result<()> {
+    let retry = log.flush();
+    reactor.turn_within(retry)
+}
+
+/// How many descriptors the plan's connections may need: a relayed one has a second socket, and
+/// where names are looked up, each question for either kind of address may need a connection to a
+/// name server. What the losers of a race hold for a moment is not counted.
 fn descriptors(plan: &Plan) -> u64 {
     let relays = plan.listeners.iter().any(|it| !matches!(it.service, Service::Own(_)));
     let each = if relays { 2 } else { 1 };
-    plan.limits.connections as u64 * each + DESCRIPTORS_BESIDE
+    let asks = plan.listeners.iter().any(|it| {
+        matches!(it.service, Service::Connect { .. })
+            || listeners::target_hosts(it).next().is_some()
+    });
+    let questions = if asks { 2 * MAX_LOOKUPS as u64 } else { 0 };
+    plan.limits.connections as u64 * each + questions + DESCRIPTORS_BESIDE
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

@@ -5,12 +5,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
 use super::generator::Generator;
 use super::host::Host;
 use super::reply::Fault;
 use super::statistics::Cause;
+use crate::net::descriptors;
 use crate::net::remote::Remote;
 use crate::net::wire::Wire;
 use crate::proto::buffer::Pool;
@@ -200,13 +199,7 @@ pub fn cause_of(error: &io::Error) -> Cause {
         | io::ErrorKind::BrokenPipe => Cause::Reset,
         io::ErrorKind::TimedOut => Cause::TimedOut,
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::QuotaExceeded => Cause::Exhausted,
-        _ if is_out_of_descriptors(error) => Cause::Exhausted,
+        _ if descriptors::have_run_out(error) => Cause::Exhausted,
         _ => Cause::Other,
     }
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }

@@ -12,11 +12,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
+use super::descriptors;
 use super::dial::{self, Race, Target, Terms};
 use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
@@ -217,8 +219,13 @@ impl Forward {
     }
 
     /// Takes the call one step further: begins it, or sees what came of it. Whether this settled
-    /// it, so that the session may be able to go on.
-    pub fn advance<S: Source>(&mut self, context: &mut Context<'_, S>) -> bool
+    /// it, so that the session may be able to go on. What is `reserved` leaves its place among the
+    /// descriptors to the first socket, just before that is opened.
+    pub fn advance<S: Source>(
+        &mut self,
+        reserved: &mut Option<OwnedFd>,
+        context: &mut Context<'_, S>,
+    ) -> bool
     where
         S::Host: AsMut<Names>,
     {
@@ -226,10 +233,10 @@ impl Forward {
         let targets = &*self.targets;
         self.state = match std::mem::take(&mut self.state) {
             State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
-                Some(call) => call.go_on(targets, context),
+                Some(call) => call.go_on(targets, reserved, context),
                 None => State::Failed(io::Error::other("there is no target")),
             },
-            State::Calling(call) => call.go_on(targets, context),
+            State::Calling(call) => call.go_on(targets, reserved, context),
             settled => settled,
         };
         was_dialing && !self.is_dialing()
@@ -313,17 +320,24 @@ impl Call {
     }
 
     /// Goes on until something has to be waited for, from one target to the next where one failed.
-    fn go_on<S: Source>(mut self, targets: &Targets, context: &mut Context<'_, S>) -> State
+    fn go_on<S: Source>(
+        mut self,
+        targets: &Targets,
+        reserved: &mut Option<OwnedFd>,
+        context: &mut Context<'_, S>,
+    ) -> State
     where
         S::Host: AsMut<Names>,
     {
         loop {
-            let error = match self.step(targets, context) {
+            let error = match self.step(targets, reserved, context) {
                 Ok(Some(onward)) => {
                     targets.succeeded(self.index);
                     return State::Joined(onward);
                 }
                 Ok(None) => return State::Calling(self),
+                // That is no fault of a target, and the next would find no descriptor either.
+                Err(error) if descriptors::have_run_out(&error) => return State::Failed(error),
                 Err(error) => error,
             };
             targets.failed(self.index, &error, context.now);
@@ -338,6 +352,7 @@ impl Call {
     fn step<S: Source>(
         &mut self,
         targets: &Targets,
+        reserved: &mut Option<OwnedFd>,
         context: &mut Context<'_, S>,
     ) -> io::Result<Option<Onward>>
     where
@@ -348,12 +363,18 @@ impl Call {
             let terms = Terms { user_timeout: targets.limits.user_timeout, ..Terms::default() };
             let race = |places| Race::new(places, terms, Side::Local);
             self.race = places(target, context)?.map(race);
+            if self.race.is_some() {
+                *reserved = None;
+            }
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
             Some(dial::Standing::Won(socket)) => {
                 let mut onward = Onward::over(socket, secure.as_ref()).map_err(io::Error::other)?;
                 onward.require_close_notify();
                 Ok(Some(onward))
+            }
+            Some(dial::Standing::Lost(_, error)) if descriptors::have_run_out(&error) => {
+                return Err(error);
             }
             Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(dial::Standing::Running) | None => match self.until {

@@ -7,16 +7,17 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Interest, event};
-use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use super::descriptors;
 use super::reactor::{Context, Source};
 use super::socket::{self, Stream};
 use crate::proto::end::Side;
@@ -44,8 +45,8 @@ pub enum Accept {
     WouldBlock,
     /// The one that waited is gone, or was not meant for us; the next may be well.
     Lost(io::Error),
-    /// The process or the system has no descriptor or memory left for it. It goes on waiting, and
-    /// no event will tell when there is room again.
+    /// The process or the system has no descriptor or memory left for it. If one waits, it goes on
+    /// waiting, and no event will tell when there is room again.
     Exhausted(io::Error),
 }
 
@@ -191,6 +192,17 @@ impl Listener {
         }
     }
 
+    /// Whether somebody waits, which without a descriptor left [`accept`](Self::accept) cannot tell:
+    /// Linux looks for a descriptor before it looks for a connection.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let listener = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        };
+        poll(&mut [PollFd::new(listener, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+    }
+
     /// Takes one connection that waits.
     pub fn accept(&self) -> Accept {
         let outcome = match self {
@@ -206,22 +218,10 @@ impl Listener {
         match outcome {
             Ok((stream, peer)) => Accept::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accept::WouldBlock,
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                    Accept::Exhausted(error)
-                }
-                _ => Accept::Lost(error),
-            },
+            Err(error) if descriptors::have_run_out(&error) => Accept::Exhausted(error),
+            Err(error) => Accept::Lost(error),
         }
     }
-}
-
-/// A descriptor that stands for one that will be needed later: dropped, it leaves its place to it.
-///
-/// # Errors
-/// No descriptor is left.
-pub fn reserve_descriptor() -> io::Result<OwnedFd> {
-    io::stderr().as_fd().try_clone_to_owned()
 }
 
 /// An IPv4 peer of an IPv6 socket, as the IPv4 address that it is.

@@ -6,6 +6,7 @@
 
 mod alarm;
 pub mod clock;
+pub mod descriptors;
 pub mod dial;
 pub mod forward;
 pub mod listener;

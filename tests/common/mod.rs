@@ -158,6 +158,23 @@ impl Daemon {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
+    /// Lets it open only so many more, whatever gaps there are between the numbers of those that are
+    /// open; for those who asked [`has_program`] for `prlimit`.
+    pub(crate) fn allow_more_descriptors(&self, more: usize) {
+        let is_free = |number: &usize| {
+            fs::symlink_metadata(format!("/proc/{}/fd/{number}", self.pid())).is_err()
+        };
+        let first_denied = (0..).filter(is_free).nth(more);
+        self.allow_descriptors(first_denied.expect("numbers have no end"));
+    }
+
+    /// Changes the number below which all of them must be; for those who asked [`has_program`] for `prlimit`.
+    pub(crate) fn allow_descriptors(&self, count: usize) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.pid().to_string(), &format!("--nofile={count}:")]);
+        assert!(prlimit.status().expect("it runs").success());
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs").count()

@@ -18,6 +18,9 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family, and the length of what follows.
 const FIXED_LEN: usize = 16;
 
+/// The version and command of a proxy that speaks for itself, to see whether somebody is there.
+const LOCAL: u8 = 0x20;
+
 /// What a header of version 1 begins with, and its longest line (proxy-protocol.txt, 2.1).
 const WORD: &[u8; 6] = b"PROXY ";
 const LINE_LIMIT: usize = 107;
@@ -72,6 +75,10 @@ impl From<Error> for Malformed {
 pub fn read(bytes: &[u8]) -> Result<Option<(Announced, usize)>, Malformed> {
     let Some(len) = header_len(bytes)? else { return Ok(None) };
     let Some(whole) = bytes.get(..len) else { return Ok(None) };
+    if whole.starts_with(SIGNATURE) && whole[SIGNATURE.len()] == LOCAL {
+        // Whatever else it holds is to be ignored (proxy-protocol.txt, 2.2).
+        return Ok(Some((Announced::default(), len)));
+    }
     match ProxyHeader::parse(whole, ParseConfig::default())? {
         (header, read) if read == len => Ok(Some((Announced::by(&header)?, len))),
         _ => Err(Malformed::Senseless),
@@ -192,6 +199,7 @@ mod tests {
             (second(0x21, 0x31, &[b'x'; 216]), None),
             (second(0x20, 0x00, b""), None),
             (second(0x20, 0x11, &INET), None),
+            (second(0x20, 0xff, b"whatever it likes"), None),
             (second(0x21, 0x00, b""), None),
         ]
     }
@@ -303,7 +311,7 @@ mod tests {
 
         #[test]
         fn a_damaged_header_is_read_without_a_panic(
-            which in 0..11usize,
+            which in 0..12usize,
             at in any::<prop::sample::Index>(),
             byte in any::<u8>(),
         ) {

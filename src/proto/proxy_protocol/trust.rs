@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::fmt;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Some of those who may say for whom they connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,16 @@ impl FromStr for Trusted {
         if network != given {
             return Err(TrustedError::Inside { given, network });
         }
-        Ok(Self::Network(network))
+        Ok(Self::Network(canonical(network)))
     }
+}
+
+/// A network of IPv4 addresses in IPv6 form as what it is, because that is what peers are.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let inner = mapped.addr().to_ipv4_mapped().zip(mapped.prefix_len().checked_sub(96));
+    let inner = inner.and_then(|(address, prefix_len)| Ipv4Net::new(address, prefix_len).ok());
+    inner.map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for Trusted {
@@ -94,6 +102,7 @@ mod tests {
             ("10.0.0.0/8", &["10.0.0.0", "10.255.255.255"], &["11.0.0.0", "9.255.255.255"]),
             ("2001:db8::/32", &["2001:db8:ffff::1"], &["2001:db9::", "10.0.0.1"]),
             ("::ffff:192.0.2.1", &["192.0.2.1"], &["192.0.2.2"]),
+            ("::ffff:10.0.0.0/104", &["10.0.0.0", "10.255.255.255"], &["11.0.0.0"]),
             ("0.0.0.0/0", &["203.0.113.1"], &["2001:db8::1"]),
         ];
         for (text, inside, outside) in cases {
@@ -126,7 +135,9 @@ mod tests {
 
     #[test]
     fn the_whole_internet_is_everyone() {
-        for (text, expected) in [("0.0.0.0/0", true), ("::/0", true), ("0.0.0.0/1", false)] {
+        for (text, expected) in
+            [("0.0.0.0/0", true), ("::/0", true), ("::ffff:0:0/96", true), ("0.0.0.0/1", false)]
+        {
             assert_eq!(text.parse::<Trusted>().expect(text).is_everyone(), expected, "{text}");
         }
     }
