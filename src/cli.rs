@@ -235,15 +235,9 @@ pub(crate) struct NewAuthority {
     /// How many days it is valid
     #[arg(long, default_value = "3650", value_parser = days())]
     pub(crate) days: u32,
-    /// The day from which it is valid, such as 2026-01-01 [default: now]
-    #[arg(long, value_name = "DATE")]
-    pub(crate) from: Option<Date>,
-    /// The kind of key: ecdsa (P-256), rsa (2048 bits) or ed25519
-    #[arg(long, value_name = "KIND", default_value = "ecdsa")]
-    pub(crate) key: KeyKind,
-    /// Replace files that are there already
-    #[arg(long)]
-    pub(crate) force: bool,
+    /// How it is made
+    #[command(flatten)]
+    pub(crate) making: Making,
 }
 
 /// `turnstile cert server` and `turnstile cert client`.
@@ -265,6 +259,14 @@ pub(crate) struct NewCertificate {
     /// How many days it is valid
     #[arg(long, default_value = "365", value_parser = days())]
     pub(crate) days: u32,
+    /// How it is made
+    #[command(flatten)]
+    pub(crate) making: Making,
+}
+
+/// How a certificate is made, whosever it is.
+#[derive(Debug, Args)]
+pub(crate) struct Making {
     /// The day from which it is valid, such as 2026-01-01 [default: now]
     #[arg(long, value_name = "DATE")]
     pub(crate) from: Option<Date>,

@@ -16,7 +16,7 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use cli::{
-    Auth, Cert, Check, Cli, Command, Configuration, Connect, Credentials, Forward, Inspect,
+    Auth, Cert, Check, Cli, Command, Configuration, Connect, Credentials, Forward, Inspect, Making,
     NewCertificate,
 };
 use turnstile::certificates::describe::Description;
@@ -194,13 +194,15 @@ fn inspect(inspect: Inspect) -> anyhow::Result<()> {
 fn cert(cert: Cert) -> anyhow::Result<String> {
     let (purpose, new) = match cert {
         Cert::Ca(new) => {
-            let issued = issue::new_authority(&new.name, life(new.from, new.days)?, new.key)?;
-            return keep(&Paths::new(&new.out, "ca"), &issued, new.force);
+            let Making { from, key, force } = new.making;
+            let issued = issue::new_authority(&new.name, life(from, new.days)?, key)?;
+            return keep(&Paths::new(&new.out, "ca"), &issued, force);
         }
         Cert::Server(new) => (Purpose::Server, new),
         Cert::Client(new) => (Purpose::Client, new),
     };
-    let NewCertificate { ca, names, out, file, days, from, key, force } = new;
+    let NewCertificate { ca, names, out, file, days, making } = new;
+    let Making { from, key, force } = making;
     let file = file.unwrap_or_else(|| purpose.to_string());
     let authority = store::load_authority(&ca)?;
     let issued = authority.issue(&Order { purpose, names, life: life(from, days)?, key })?;

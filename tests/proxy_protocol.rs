@@ -59,6 +59,11 @@ fn the_peer_is_whom_the_proxy_announces() {
 #[test]
 fn a_header_may_come_in_single_bytes() {
     let daemon = Daemon::start(&echo(""));
+    announce_in_single_bytes(&daemon, "");
+}
+
+/// Announces the client, a byte at a time, by a proxy that the log calls so.
+fn announce_in_single_bytes(daemon: &Daemon, proxy: &str) {
     for (number, header) in both().into_iter().enumerate() {
         let mut wire = daemon.connect("echo");
         for byte in header {
@@ -67,7 +72,7 @@ fn a_header_may_come_in_single_bytes() {
         assert_eq!(ask(&mut wire, b"hello"), b"hello");
         drop(wire);
         let line = &daemon.wait_for_lines("closed listener=echo", number + 1)[number];
-        assert!(line.contains(&format!("peer={CLIENT} proxy=")), "{line}");
+        assert!(line.contains(&format!("peer={CLIENT} proxy={proxy}")), "{line}");
     }
 }
 
@@ -231,16 +236,7 @@ fn any_process_may_announce_on_a_unix_socket() {
     let path = format!("unix://{}", folder.path().join("echo").display());
     let daemon =
         Daemon::start(&listener_at(&path, "echo", "echo", "proxy_protocol_from = ['unix']\n"));
-    for (number, header) in both().into_iter().enumerate() {
-        let mut wire = daemon.connect("echo");
-        for byte in header {
-            wire.write_all(&[byte]).expect("sent");
-        }
-        assert_eq!(ask(&mut wire, b"hello"), b"hello");
-        drop(wire);
-        let line = &daemon.wait_for_lines("closed listener=echo", number + 1)[number];
-        assert!(line.contains(&format!("peer={CLIENT} proxy=unix(pid=")), "{line}");
-    }
+    announce_in_single_bytes(&daemon, "unix(pid=");
 }
 
 #[test]

@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::proto::buffer::Pool;
     use crate::proto::end::Clock;
-    use crate::proto::event::{Event, Observer, Subject, Watch};
+    use crate::proto::event::{Silent, Subject, Watch};
 
     /// A generator between two pipes, and the storage for them.
     struct Bench {
@@ -293,17 +293,9 @@ mod tests {
         pool: Pool,
     }
 
-    struct Nobody;
+    struct NoClock;
 
-    impl Observer for Nobody {
-        fn wants_detail(&self) -> bool {
-            false
-        }
-
-        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
-    }
-
-    impl Clock for Nobody {
+    impl Clock for NoClock {
         fn local_time(&self) -> jiff::Zoned {
             jiff::Zoned::default()
         }
@@ -322,10 +314,10 @@ mod tests {
         }
 
         fn exchange(&mut self) -> io::Result<Progress> {
-            let mut nobody = Nobody;
-            let watch = Watch::new(&mut nobody, 0, Subject::LOOP);
+            let mut silent = Silent;
+            let watch = Watch::new(&mut silent, 0, Subject::LOOP);
             let now = Instant::now();
-            let mut turn = Turn { now, pool: &mut self.pool, clock: &Nobody, watch };
+            let mut turn = Turn { now, pool: &mut self.pool, clock: &NoClock, watch };
             self.generator.exchange(&mut self.to, &mut self.from, &mut turn)
         }
 

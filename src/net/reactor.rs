@@ -459,6 +459,8 @@ fn readiness(event: &event::Event) -> Readiness {
 
 #[cfg(test)]
 mod tests {
+    use crate::proto::event::Silent;
+
     use super::*;
 
     /// Writes down that it ran, and wakes whoever the host says.
@@ -497,21 +499,11 @@ mod tests {
         }
     }
 
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn wants_detail(&self) -> bool {
-            false
-        }
-
-        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
-    }
-
     #[test]
     fn a_waker_wakes_its_own_source_once_and_not_its_successor() {
         let pool = Pool::new(4096, 1);
         let mut reactor =
-            Reactor::new(pool, Box::new(Nobody), Diary::default()).expect("a reactor");
+            Reactor::new(pool, Box::new(Silent), Diary::default()).expect("a reactor");
         reactor.spawn(Sleeper("one"));
         reactor.spawn(Sleeper("two"));
         let wakers = std::mem::take(&mut reactor.host().wakers);

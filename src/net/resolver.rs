@@ -107,7 +107,7 @@ where
     found
 }
 
-/// Asks for `host` anew, because its addresses are of no use. Nobody waits for it.
+/// Asks for `host` anew, because its addresses are of no use. Silent waits for it.
 pub fn renew<S: Source>(host: &str, context: &mut Context<'_, S>)
 where
     S::Host: AsMut<Names>,
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
     use crate::net::reactor::Reactor;
     use crate::proto::buffer::Pool;
-    use crate::proto::event::{Event, Observer, Subject};
+    use crate::proto::event::Silent;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -402,16 +402,6 @@ mod tests {
         }
     }
 
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn wants_detail(&self) -> bool {
-            false
-        }
-
-        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
-    }
-
     /// Receives one question and answers it; where it asks for.
     fn serve(server: &UdpSocket, address: IpAddr) -> SocketAddr {
         let mut bytes = [0; 512];
@@ -435,7 +425,7 @@ mod tests {
         let settings = Settings { servers, ..Settings::default() };
         let shared = Shared { names: Names::new(settings, Hosts::default()), told: Vec::new() };
         let mut reactor =
-            Reactor::new(Pool::new(4096, 1), Box::new(Nobody), shared).expect("a reactor");
+            Reactor::new(Pool::new(4096, 1), Box::new(Silent), shared).expect("a reactor");
         reactor.spawn(Member::Queries(Queries::default()));
         reactor.spawn(Member::Asker);
         assert_eq!(reactor.host().told, [Lookup::Pending]);

@@ -21,6 +21,17 @@ pub trait Observer {
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>);
 }
 
+/// An observer that takes no interest.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn wants_detail(&self) -> bool {
+        false
+    }
+
+    fn observe(&mut self, _turn: u64, _subject: &Subject<'_>, _event: &Event<'_>) {}
+}
+
 /// Whom an event is about.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {

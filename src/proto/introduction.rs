@@ -225,7 +225,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::proto::end::Clock;
-    use crate::proto::event::{Event, Observer, Subject, Watch};
+    use crate::proto::event::{Silent, Subject, Watch};
 
     use super::*;
 
@@ -265,17 +265,9 @@ mod tests {
         }
     }
 
-    struct Nobody;
+    struct NoClock;
 
-    impl Observer for Nobody {
-        fn wants_detail(&self) -> bool {
-            false
-        }
-
-        fn observe(&mut self, _: u64, _: &Subject<'_>, _: &Event<'_>) {}
-    }
-
-    impl Clock for Nobody {
+    impl Clock for NoClock {
         fn local_time(&self) -> jiff::Zoned {
             jiff::Zoned::default()
         }
@@ -296,9 +288,9 @@ mod tests {
         from: &mut Pipe,
         pool: &mut Pool,
     ) -> io::Result<usize> {
-        let mut nobody = Nobody;
-        let watch = Watch::new(&mut nobody, 0, Subject::LOOP);
-        let mut turn = Turn { now: Instant::now(), pool, clock: &Nobody, watch };
+        let mut silent = Silent;
+        let watch = Watch::new(&mut silent, 0, Subject::LOOP);
+        let mut turn = Turn { now: Instant::now(), pool, clock: &NoClock, watch };
         match introduced.exchange(to, from, &mut turn)? {
             Progress::Moved(count) => Ok(count),
             Progress::Done | Progress::Broken => panic!("the far side never says that"),

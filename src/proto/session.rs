@@ -284,7 +284,7 @@ impl<R: End, L: End> Session<R, L> {
                 self.abandon(turn);
                 1
             }
-            Err(error) => return Err(self.part(error)),
+            Err(error) => return Err(self.fail_remote(error)),
         };
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
@@ -336,7 +336,7 @@ impl<R: End, L: End> Session<R, L> {
 
     /// The remote end failed. That a peer leaves without a farewell is only a failure where bytes
     /// were being carried.
-    fn part(&mut self, error: io::Error) -> CloseReason {
+    fn fail_remote(&mut self, error: io::Error) -> CloseReason {
         match self.state {
             State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
             State::AuthPending(Admitting::Guard { .. }, _)

@@ -25,7 +25,7 @@ use super::reactor::{Context, Next, Reactor, Source};
 use super::socket::Stream;
 use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
-use crate::proto::event::{Event, Observer, Readiness, Subject};
+use crate::proto::event::{Readiness, Silent};
 use crate::proto::hello;
 
 use line::{Exchanged, Line};
@@ -286,15 +286,4 @@ impl Source for Call<'_> {
     fn deadline(&self) -> Option<Instant> {
         self.until
     }
-}
-
-/// A probe reports at its end, not on the way.
-struct Silent;
-
-impl Observer for Silent {
-    fn wants_detail(&self) -> bool {
-        false
-    }
-
-    fn observe(&mut self, _turn: u64, _subject: &Subject<'_>, _event: &Event<'_>) {}
 }
