@@ -17,6 +17,9 @@ use crate::proto::event::{Event, Readiness};
 /// How many connections one listener takes in one turn before the others have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// What accepting one costs, in nanoseconds.
+const ACCEPT_COST: usize = 4_000;
+
 /// How long accepting rests when descriptors or memory have run out, or nothing but losses come of
 /// it. What waits stays in the kernel's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +65,7 @@ impl Acceptor {
             if !self.ready {
                 return Next::Wait;
             }
+            context.spend(ACCEPT_COST);
             let (accepted, reserved) = self.accept();
             match accepted {
                 Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),

@@ -26,6 +26,9 @@ use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
+/// How many secrets are tried against an answer in no more time than a request takes.
+const QUICKLY_TRIED: usize = 64;
+
 /// What one listener offers, shared by its connections.
 pub struct Offer {
     /// The listener's name.
@@ -227,10 +230,26 @@ impl Connection {
         [self.session.deadline(), call].into_iter().flatten().min()
     }
 
+    /// Whether its next run may be a handshake, on either side, or the search for a secret among many.
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        let secrets = self.offer.keyring.as_ref().map_or(0, |keyring| keyring.len());
+        self.session.is_securing()
+            || secrets > QUICKLY_TRIED && self.session.is_at_gate()
+            || match self.session.local_ref() {
+                Local::Forward(forward) => forward.end_ref().is_securing(),
+                Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
+            }
+    }
+
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
-        let now = context.now;
+        let (now, mut left) = (context.now, context.slice);
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
-        self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+        let mut turn = Turn { now, pool, clock: &host.clock, watch };
+        let step = self.session.run_within(&mut left, &mut turn);
+        context.spend(context.slice - left);
+        context.slice = left;
+        step
     }
 
     /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether

@@ -111,4 +111,15 @@ impl Source for DaemonSource {
             Self::Stop(stop) => stop.deadline(),
         }
     }
+
+    fn takes_long(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.takes_long(),
+            Self::Arrival(_)
+            | Self::Acceptor(_)
+            | Self::Datagrams(_)
+            | Self::Queries(_)
+            | Self::Stop(_) => false,
+        }
+    }
 }

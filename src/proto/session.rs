@@ -137,8 +137,14 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Moves bytes until nothing moves or the turn's budget is spent.
+    /// Moves bytes until nothing moves or [`TURN_BUDGET`] is spent.
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
+        self.run_within(&mut { TURN_BUDGET }, turn)
+    }
+
+    /// Moves bytes until nothing moves or `budget`, a number of bytes, is spent. What is left of it
+    /// is left in it.
+    pub fn run_within(&mut self, budget: &mut usize, turn: &mut Turn<'_>) -> Step {
         if let Some((at, deadline)) = self.next_deadline()
             && at <= turn.now
         {
@@ -149,7 +155,6 @@ impl<R: End, L: End> Session<R, L> {
                 _ => CloseReason::Deadline(deadline),
             });
         }
-        let mut budget = TURN_BUDGET;
         loop {
             match self.pump(turn) {
                 Ok(0) => return Step::Wait,
@@ -157,8 +162,8 @@ impl<R: End, L: End> Session<R, L> {
                     if !matches!(self.state, State::Closing(_)) {
                         self.touched = turn.now;
                     }
-                    budget = budget.saturating_sub(moved);
-                    if budget == 0 {
+                    *budget = budget.saturating_sub(moved);
+                    if *budget == 0 {
                         return Step::Again;
                     }
                 }
@@ -241,6 +246,12 @@ impl<R: End, L: End> Session<R, L> {
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
+    }
+
+    /// Whether the remote end is still coming up.
+    #[must_use]
+    pub fn is_securing(&self) -> bool {
+        matches!(self.state, State::AuthPending(Admitting::Securing(_), _))
     }
 
     /// Whether the peer has been asked who it is, and has not been let in.
