@@ -190,6 +190,39 @@ fn those_who_never_read_cost_a_bounded_buffer() {
 }
 
 #[test]
+fn half_a_request_costs_no_more_than_its_bytes() {
+    const CROWD: usize = 400;
+    // Nobody answers there, so the relay keeps what its peers say until the call is given up.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    silent.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("an address");
+    silent.listen(0).expect("a backlog");
+    let to = silent.local_addr().ok().and_then(|it| it.as_socket()).expect("bound");
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        listener("exit", "connect", "targets = ['127.0.0.1:9']"),
+        listener("relay", "forward", &format!("to = 'tcp://{to}'")),
+        listener("echo", "echo", "")
+    ));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let before = daemon.resident_kib();
+    let mut crowd = Vec::new();
+    for name in ["exit", "relay"] {
+        for _ in 0..CROWD / 2 {
+            let mut wire = daemon.connect(name);
+            wire.write_all(b"CONNECT 1").expect("sent");
+            crowd.push(wire);
+        }
+    }
+    for _ in 0..CROWD {
+        assert_eq!(ask(&mut polite, b"meanwhile"), b"meanwhile");
+    }
+    let grown = daemon.resident_kib().saturating_sub(before);
+    assert!(grown < CROWD * 16, "{grown} KiB for {CROWD} peers that sent nine bytes each");
+    drop(crowd);
+}
+
+#[test]
 fn those_who_never_read_are_idle_in_the_end() {
     let timeouts = "[listener.timeouts]\nidle = '300ms'";
     let daemon = Daemon::start(&(listener("chargen", "chargen", timeouts)));

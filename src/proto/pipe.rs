@@ -152,6 +152,11 @@ impl Pipe {
         count
     }
 
+    /// Nothing moves for now: few bytes that wait move to [storage of their size](Buffer::settle).
+    pub fn settle(&mut self, pool: &mut Pool) {
+        self.buffer.settle(pool);
+    }
+
     /// The writer has no more to say.
     pub fn end(&mut self) {
         if self.is_open() {

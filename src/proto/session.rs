@@ -23,7 +23,8 @@
 //! ```
 //!
 //! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
-//! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
+//! owns two [`Pipe`]s, so it never holds more than two blocks of storage, and next to nothing where a
+//! few bytes wait. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
 use std::io;
@@ -157,7 +158,11 @@ impl<R: End, L: End> Session<R, L> {
         }
         loop {
             match self.pump(turn) {
-                Ok(0) => return Step::Wait,
+                Ok(0) => {
+                    self.inward.settle(turn.pool);
+                    self.outward.settle(turn.pool);
+                    return Step::Wait;
+                }
                 Ok(moved) => {
                     if !matches!(self.state, State::Closing(_)) {
                         self.touched = turn.now;
