@@ -247,6 +247,12 @@ impl<R: End, L: End> Session<R, L> {
         !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
     }
 
+    /// Whether the peer has been let in and has broken no rule since: it has earned its place.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.was_admitted() && !matches!(self.state, State::Closing(CloseReason::Broken))
+    }
+
     /// The name of the secret that let the peer in.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {

@@ -482,6 +482,7 @@ fn every_reason_is_a_sentence_of_its_own() {
         CloseReason::NoChallenge,
         CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe),
         CloseReason::Failed(Side::Local, io::ErrorKind::BrokenPipe),
+        CloseReason::MadeRoom,
         CloseReason::Stopped,
     ]
     .into_iter()
