@@ -56,11 +56,11 @@
 //! 2. The event only sets readiness bits in the source and makes it due. So does a deadline that has
 //!    passed: the [wheel](net::timer) holds one node for each key, and looks at the real deadline
 //!    only when the node comes up.
-//! 3. Due sources wait in one of two lanes: those that were cheap lately in the prompt one, streams at
-//!    full speed and handshakes in the patient one (`net::due`). From each the turn runs sources in
-//!    their order until it has spent some half a millisecond there; the rest keep their places for
-//!    the next turn, before which the kernel is asked again. So a request waits for one or two costly
-//!    runs, however many wait.
+//! 3. Due sources wait in one of three lanes (`net::due`): those that were cheap lately apart from
+//!    streams at full speed and from handshakes. Of the cheap ones, and then of the others, the turn
+//!    runs as many in their order as half a millisecond allows; the rest keep their places for the
+//!    next turn, before which the kernel is asked again. So a request waits for one or two costly runs,
+//!    however many are due.
 //! 4. A source that runs answers that it waits, that it wants another turn (its budget was spent), or
 //!    that it is over. What is over leaves the slab; what was spawned (an accepted connection) enters
 //!    it and runs, as much of it as a turn may.

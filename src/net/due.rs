@@ -1,26 +1,28 @@
 //! Which source runs next, and how much one turn spends.
 //!
-//! Sources that are due wait in two lanes, and in each of them first come is first served. The *prompt*
-//! lane is for those whose last runs were cheap: a request, a connection that was just accepted, a
-//! deadline. The *patient* lane is for those that are known to take long: streams at full speed, and
-//! handshakes. A turn stops in a lane when that lane's allowance is spent. Who is left keeps its
-//! place, and the kernel is asked for new readiness before the next turn, so that a small request
-//! waits for one or two costly runs and not for all of them. (Schedulers call this a multilevel
-//! feedback queue; RFC 8290, section 4.2, does the same for packets of sparse and of bulky flows.)
+//! Sources that are due wait in three lanes, and in each of them first come is first served. The
+//! *prompt* lane is for those whose last runs were cheap: a request, a connection that was just accepted,
+//! a deadline. Those that are known to take long wait apart: in the *bulk* lane streams at full
+//! speed, in the *long* lane work that cannot be divided, such as a handshake. A turn stops when its
+//! allowance is spent. Who is left keeps its place, and the kernel is asked for new readiness before
+//! the next turn, so that a small request waits for one or two costly runs and not for all of them.
+//! (Schedulers call this a multilevel feedback queue; RFC 8290, section 4.2, does the same for packets of
+//! sparse and of bulky flows.)
 //!
-//! Between the lanes, what the patient one spends is a debt. It runs again when the prompt lane has
-//! spent as much since, or has nothing to do. So neither gets more than its half where both have
-//! work, and neither waits where the other has none.
+//! What the two other lanes spend is a debt to the prompt one. They run again when that has spent as
+//! much since, or has nothing to do; and of the two that one runs which has spent less. So no lane gets
+//! more than its half where another has work, and none waits where the others have none.
 //!
 //! Costs are nanoseconds. Those of the prompt lane are estimated, because a clock that is read for
-//! every request would cost more than it tells; those of the patient lane are measured.
+//! every request would cost more than it tells; those of the others are measured.
 //!
 //! Invariants: a turn runs at least one source of a lane that may run at all, and none twice that
 //! stood there once when it began; nobody is overtaken within a lane.
 
 use std::collections::VecDeque;
 
-/// What one turn may spend in each lane, in nanoseconds. The last run may go beyond it.
+/// What one turn may spend for the prompt lane, and for the two others together, in nanoseconds. The
+/// last run may go beyond it.
 pub(super) const ALLOWANCE: u64 = 500_000;
 
 /// What any run costs, in nanoseconds: some system calls.
@@ -35,17 +37,19 @@ const BULKY: u32 = 64_000;
 pub(super) enum Lane {
     /// Among those that are quickly served.
     Prompt,
-    /// Among those that take long.
-    Patient,
+    /// Among those with much to move.
+    Bulk,
+    /// Among those whose next run takes long.
+    Long,
 }
 
 impl Lane {
     /// How many bytes a source may move in one run of this lane. What moves more at once is no small
-    /// request, and goes on in the other lane.
+    /// request, and goes on in another lane.
     pub(super) fn slice(self) -> usize {
         match self {
             Self::Prompt => 32 * 1024,
-            Self::Patient => 256 * 1024,
+            Self::Bulk | Self::Long => 256 * 1024,
         }
     }
 }
@@ -63,7 +67,7 @@ impl Habit {
 
     /// Where it waits for the next.
     pub(super) fn lane(self) -> Lane {
-        if self.0 < BULKY { Lane::Prompt } else { Lane::Patient }
+        if self.0 < BULKY { Lane::Prompt } else { Lane::Bulk }
     }
 }
 
@@ -71,9 +75,14 @@ impl Habit {
 #[derive(Debug, Default)]
 pub(super) struct Due {
     prompt: Queue,
-    patient: Queue,
-    /// What the patient lane has spent beyond what the prompt one has since.
+    bulk: Queue,
+    long: Queue,
+    /// What this turn has spent for the prompt lane, and for the others.
+    spent: (u64, u64),
+    /// What the others have spent beyond what the prompt lane has since.
     debt: u64,
+    /// What the long lane has spent beyond what the bulk lane has since.
+    lead: i64,
 }
 
 #[derive(Debug, Default)]
@@ -81,72 +90,86 @@ struct Queue {
     waiting: VecDeque<u32>,
     /// How many of them stood there when the turn began and have not run.
     left: usize,
-    /// What this turn has spent here.
-    spent: u64,
 }
 
 impl Due {
     /// Puts a source, which must not wait already, at the end of a lane.
     pub(super) fn push(&mut self, key: u32, lane: Lane) {
-        match lane {
-            Lane::Prompt => self.prompt.waiting.push_back(key),
-            Lane::Patient => self.patient.waiting.push_back(key),
-        }
+        let queue = match lane {
+            Lane::Prompt => &mut self.prompt,
+            Lane::Bulk => &mut self.bulk,
+            Lane::Long => &mut self.long,
+        };
+        queue.waiting.push_back(key);
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.prompt.waiting.is_empty() && self.patient.waiting.is_empty()
+        [&self.prompt, &self.bulk, &self.long].iter().all(|queue| queue.waiting.is_empty())
     }
 
     /// A turn begins: it is for those that wait now.
     pub(super) fn begin_turn(&mut self) {
-        self.debt += self.patient.spent;
-        if self.prompt.waiting.is_empty() {
+        for queue in [&mut self.prompt, &mut self.bulk, &mut self.long] {
+            queue.left = queue.waiting.len();
+        }
+        self.debt += self.spent.1;
+        if self.prompt.left == 0 {
             self.debt = 0;
         }
-        for queue in [&mut self.prompt, &mut self.patient] {
-            queue.left = queue.waiting.len();
-            queue.spent = 0;
+        if self.bulk.left == 0 || self.long.left == 0 {
+            self.lead = 0;
         }
+        self.spent = (0, 0);
     }
 
     /// Takes the next source of this turn, and says in which lane it runs; `None` when the turn is
     /// over.
     pub(super) fn next(&mut self) -> Option<(u32, Lane)> {
-        if let Some(key) = self.prompt.next() {
+        if self.spent.0 < ALLOWANCE
+            && let Some(key) = self.prompt.next()
+        {
             return Some((key, Lane::Prompt));
         }
-        if self.debt > 0 {
+        if self.debt > 0 || self.spent.1 >= ALLOWANCE {
             return None;
         }
-        self.patient.next().map(|key| (key, Lane::Patient))
+        let long_is_behind = self.lead <= 0;
+        if (long_is_behind || self.bulk.left == 0)
+            && let Some(key) = self.long.next()
+        {
+            return Some((key, Lane::Long));
+        }
+        self.bulk.next().map(|key| (key, Lane::Bulk))
     }
 
     /// The source that was taken last has run at this cost.
     pub(super) fn charge(&mut self, lane: Lane, cost: u64) {
+        let signed = i64::try_from(cost).unwrap_or(i64::MAX);
         match lane {
             Lane::Prompt => {
-                self.prompt.spent += cost;
+                self.spent.0 += cost;
                 self.debt = self.debt.saturating_sub(cost);
+                return;
             }
-            Lane::Patient => self.patient.spent += cost,
+            Lane::Bulk => self.lead = self.lead.saturating_sub(signed),
+            Lane::Long => self.lead = self.lead.saturating_add(signed),
         }
+        self.spent.1 += cost;
     }
 }
 
 impl Queue {
     fn next(&mut self) -> Option<u32> {
-        if self.left == 0 || self.spent >= ALLOWANCE {
-            return None;
-        }
-        self.left -= 1;
+        self.left = self.left.checked_sub(1)?;
         self.waiting.pop_front()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     const HANDSHAKE: u64 = 1_400_000;
@@ -162,19 +185,17 @@ mod tests {
         ran
     }
 
-    fn filled(
-        prompt: impl IntoIterator<Item = u32>,
-        patient: impl IntoIterator<Item = u32>,
-    ) -> Due {
+    fn filled<const LANES: usize>(lanes: [(Lane, Range<u32>); LANES]) -> Due {
         let mut due = Due::default();
-        prompt.into_iter().for_each(|key| due.push(key, Lane::Prompt));
-        patient.into_iter().for_each(|key| due.push(key, Lane::Patient));
+        for (lane, keys) in lanes {
+            keys.for_each(|key| due.push(key, lane));
+        }
         due
     }
 
     #[test]
     fn a_request_waits_for_one_handshake_and_not_for_fifty() {
-        let mut due = filled([], 100..150);
+        let mut due = filled([(Lane::Long, 100..150)]);
         assert_eq!(turn(&mut due, |_| HANDSHAKE), [100]);
         due.push(1, Lane::Prompt);
         assert_eq!(turn(&mut due, |_| RUN), [1], "before all the others");
@@ -184,7 +205,7 @@ mod tests {
     #[test]
     fn who_is_left_goes_first_and_in_its_order() {
         let cost = ALLOWANCE / 4;
-        let mut due = filled(0..10, []);
+        let mut due = filled([(Lane::Prompt, 0..10)]);
         assert_eq!(turn(&mut due, |_| cost), [0, 1, 2, 3]);
         due.push(10, Lane::Prompt);
         assert_eq!(turn(&mut due, |_| cost), [4, 5, 6, 7]);
@@ -194,9 +215,9 @@ mod tests {
 
     #[test]
     fn what_becomes_due_in_a_turn_runs_in_the_next() {
-        let mut due = filled([1], [2]);
+        let mut due = filled([(Lane::Prompt, 1..2), (Lane::Bulk, 2..3)]);
         due.begin_turn();
-        for expected in [(1, Lane::Prompt), (2, Lane::Patient)] {
+        for expected in [(1, Lane::Prompt), (2, Lane::Bulk)] {
             let (key, lane) = due.next().expect("due");
             assert_eq!((key, lane), expected);
             due.charge(lane, RUN);
@@ -206,29 +227,50 @@ mod tests {
         assert_eq!(turn(&mut due, |_| RUN), [1, 2]);
     }
 
-    #[test]
-    fn both_lanes_get_their_half_where_both_always_have_work() {
-        // Each source is due again as soon as it has run.
-        let mut due = filled(0..20, 100..120);
-        let mut spent = [0, 0];
-        let mut ran = [0; 120];
-        for _ in 0..20_000 {
+    /// Runs sources that are all due again as soon as they have run, which costs as much as their lane
+    /// says; answers what each lane has spent.
+    fn compete(lanes: [(Lane, Range<u32>); 3]) -> [u64; 3] {
+        let mut due = filled(lanes.clone());
+        let (mut spent, mut ran) = ([0; 3], [0; 300]);
+        for _ in 0..50_000 {
             due.begin_turn();
             while let Some((key, lane)) = due.next() {
-                let cost = if lane == Lane::Prompt { RUN } else { HANDSHAKE };
+                let cost = [RUN, 100_000, HANDSHAKE][lane as usize];
                 due.charge(lane, cost);
                 due.push(key, lane);
                 spent[lane as usize] += cost;
                 ran[key as usize] += 1;
             }
         }
-        let [prompt, patient] = spent;
-        assert!(prompt.abs_diff(patient) <= 2 * HANDSHAKE, "{prompt} and {patient} ns");
-        for lane in [&ran[..20], &ran[100..]] {
-            let (least, most) = (lane.iter().min(), lane.iter().max());
-            let (least, most) = least.zip(most).expect("twenty");
-            assert!(*least > 0 && most - least <= 1, "{least} to {most} runs");
+        for (lane, keys) in lanes {
+            let runs = || keys.clone().map(|key| ran[key as usize]);
+            let (least, most) = (runs().min().unwrap_or(1), runs().max().unwrap_or(1));
+            assert!(least > 0 && most - least <= 1, "{lane:?}: {least} to {most} runs");
         }
+        spent
+    }
+
+    #[test]
+    fn each_lane_gets_its_share_where_several_always_have_work() {
+        let is_near = |one: u64, other: u64| one.abs_diff(other) <= one / 20;
+        let lanes = |prompt, bulk, long| {
+            [(Lane::Prompt, 0..prompt), (Lane::Bulk, 100..bulk), (Lane::Long, 200..long)]
+        };
+        let [prompt, bulk, long] = compete(lanes(20, 120, 220));
+        assert!(is_near(prompt, bulk + long) && is_near(bulk, long), "{prompt} {bulk} {long}");
+        let [prompt, bulk, _] = compete(lanes(20, 120, 200));
+        assert!(is_near(prompt, bulk), "{prompt} {bulk}");
+        let [_, bulk, long] = compete(lanes(0, 120, 220));
+        assert!(is_near(bulk, long), "{bulk} {long}");
+    }
+
+    #[test]
+    fn a_handshake_does_not_wait_for_all_streams() {
+        let mut due = filled([(Lane::Bulk, 0..200)]);
+        assert_eq!(turn(&mut due, |_| ALLOWANCE), [0]);
+        due.push(1000, Lane::Long);
+        assert_eq!(turn(&mut due, |_| ALLOWANCE), [1000]);
+        assert_eq!(turn(&mut due, |_| ALLOWANCE), [1]);
     }
 
     #[test]
@@ -238,16 +280,16 @@ mod tests {
             habit.add(RUN + 3 * 8192);
             assert_eq!(habit.lane(), Lane::Prompt, "requests of eight kilobytes");
         }
-        habit.add(RUN + Lane::Patient.slice() as u64);
+        habit.add(RUN + Lane::Bulk.slice() as u64);
         let mut quiet = 0;
-        while habit.lane() == Lane::Patient {
+        while habit.lane() == Lane::Bulk {
             habit.add(RUN);
             quiet += 1;
         }
         assert!((2..10).contains(&quiet), "{quiet} runs");
         habit.add(u64::MAX);
-        assert_eq!(habit.lane(), Lane::Patient);
+        assert_eq!(habit.lane(), Lane::Bulk);
         habit.add(u64::MAX);
-        assert_eq!(habit.lane(), Lane::Patient, "it does not overflow");
+        assert_eq!(habit.lane(), Lane::Bulk, "it does not overflow");
     }
 }

@@ -358,7 +358,7 @@ impl<S: Source> Reactor<S> {
         let slot = &mut self.sources[key];
         slot.is_due = false;
         let took_long = slot.source.takes_long();
-        let began = (lane == Lane::Patient).then(Instant::now);
+        let began = (lane != Lane::Prompt).then(Instant::now);
         let mut wake_all = false;
         let mut context = Context {
             now,
@@ -445,7 +445,7 @@ fn slot_deadline<S: Source>(sources: &Slab<Slot<S>>, key: usize) -> Option<Insta
 }
 
 fn mark_due<S: Source>(due: &mut Due, slot: &mut Slot<S>, key: usize) {
-    let lane = if slot.source.takes_long() { Lane::Patient } else { slot.habit.lane() };
+    let lane = if slot.source.takes_long() { Lane::Long } else { slot.habit.lane() };
     mark_due_in(due, slot, (key, lane));
 }
 
