@@ -18,7 +18,7 @@ use crate::proto::event::{Event, Readiness};
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// What accepting one costs, in nanoseconds.
-const ACCEPT_COST: usize = 4_000;
+const ACCEPT_COST: u64 = 4_000;
 
 /// How long accepting rests when descriptors or memory have run out, or nothing but losses come of
 /// it. What waits stays in the kernel's backlog.

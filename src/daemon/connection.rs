@@ -28,7 +28,7 @@ use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
 /// What closing a connection costs, with its line in the log, in nanoseconds.
-const CLOSE_COST: usize = 8_000;
+const CLOSE_COST: u64 = 8_000;
 
 /// How many secrets are tried against an answer in no more time than a request takes.
 const QUICKLY_TRIED: usize = 64;
@@ -269,9 +269,10 @@ impl Connection {
     /// Whether its next run may be a handshake, on either side, or the search for a secret among many.
     #[must_use]
     pub fn takes_long(&self) -> bool {
-        let secrets = self.offer.keyring.as_ref().map_or(0, |keyring| keyring.len());
+        let has_many_secrets =
+            || self.offer.keyring.as_ref().is_some_and(|keyring| keyring.len() > QUICKLY_TRIED);
         self.session.is_securing()
-            || secrets > QUICKLY_TRIED && self.session.is_at_gate()
+            || self.session.is_at_gate() && has_many_secrets()
             || match self.session.local_ref() {
                 Local::Forward(forward) => forward.end_ref().is_securing(),
                 Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
@@ -283,8 +284,7 @@ impl Connection {
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let mut turn = Turn { now, pool, clock: &host.clock, watch };
         let step = self.session.run_within(&mut left, &mut turn);
-        context.spend(context.slice - left);
-        context.slice = left;
+        context.spend_bytes(context.slice - left);
         step
     }
 

@@ -17,7 +17,7 @@ use crate::proto::service::Kind;
 const BATCHES_PER_TURN: usize = 4;
 
 /// What a datagram costs beside its bytes, in nanoseconds.
-const DATAGRAM_COST: usize = 1_000;
+const DATAGRAM_COST: u64 = 1_000;
 
 /// echo, daytime, quote of the day, chargen, time: they answer anything, so an answer to them
 /// could go round for ever. Port 0 cannot be answered at all.
@@ -74,7 +74,7 @@ impl Datagrams {
                 Ok(batch) => {
                     counts.datagrams += batch.received as u64;
                     counts.datagrams_dropped += dropped + batch.lost as u64;
-                    batch.received * DATAGRAM_COST + bytes
+                    batch.received as u64 * DATAGRAM_COST
                 }
                 Err(error) => return self.fail(&error, context),
             };
@@ -86,7 +86,8 @@ impl Datagrams {
                 watch.report(&Event::Refused(&why));
             }
             context.spend(cost);
-            if cost >= context.slice {
+            context.spend_bytes(2 * bytes);
+            if context.slice == 0 {
                 break;
             }
         }

@@ -21,7 +21,7 @@ use crate::proto::event::Readiness;
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What beginning a connection costs, in nanoseconds.
-const CALL_COST: usize = 16_000;
+const CALL_COST: u64 = 16_000;
 
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]

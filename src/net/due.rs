@@ -28,9 +28,14 @@ pub(super) const ALLOWANCE: u64 = 500_000;
 /// What any run costs, in nanoseconds: some system calls.
 pub(super) const RUN: u64 = 2_000;
 
+/// What moving so many bytes costs, in nanoseconds, where they stay in the cache.
+pub(super) fn bytes(count: usize) -> u64 {
+    count as u64 / 4
+}
+
 /// From which cost on a source counts as bulky, in nanoseconds: what it spent in its last run, and half
 /// of what it spent in the one before, and so on.
-const BULKY: u32 = 64_000;
+const BULKY: u32 = 32_000;
 
 /// Where a source waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +49,11 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    /// How many bytes a source may move in one run of this lane. What moves more at once is no small
-    /// request, and goes on in another lane.
+    /// How many bytes a source may move in one run of this lane. A request that fits is served whole, so
+    /// that it holds no storage while it waits; what moves more at once goes on in another lane.
     pub(super) fn slice(self) -> usize {
         match self {
-            Self::Prompt => 32 * 1024,
+            Self::Prompt => 128 * 1024,
             Self::Bulk | Self::Long => 256 * 1024,
         }
     }
@@ -277,10 +282,12 @@ mod tests {
     fn a_bulky_source_is_patient_until_it_has_been_quiet_for_some_runs() {
         let mut habit = Habit::default();
         for _ in 0..1000 {
-            habit.add(RUN + 3 * 8192);
-            assert_eq!(habit.lane(), Lane::Prompt, "requests of eight kilobytes");
+            habit.add(RUN + bytes(3 * 16_384));
+            assert_eq!(habit.lane(), Lane::Prompt, "requests of sixteen kilobytes");
         }
-        habit.add(RUN + Lane::Bulk.slice() as u64);
+        habit.add(RUN + bytes(Lane::Prompt.slice()));
+        assert_eq!(habit.lane(), Lane::Bulk);
+        habit.add(RUN + bytes(Lane::Bulk.slice()));
         let mut quiet = 0;
         while habit.lane() == Lane::Bulk {
             habit.add(RUN);

@@ -140,11 +140,16 @@ impl<S: Source> Context<'_, S> {
         self.spawned.push_back(source);
     }
 
-    /// Counts what this run does at the cost of the others: a nanosecond for each byte that moves is
-    /// about right, and some thousands for a system call. So the turn ends in time, and who spends
-    /// much waits among those who do.
-    pub fn spend(&self, nanoseconds: usize) {
-        self.cost.set(self.cost.get().saturating_add(nanoseconds as u64));
+    /// Counts what this run does at the cost of the others beside its own system calls, about right. So
+    /// the turn ends in time, and who spends much waits among those who do.
+    pub fn spend(&self, nanoseconds: u64) {
+        self.cost.set(self.cost.get().saturating_add(nanoseconds));
+    }
+
+    /// The same for bytes that it moved, which are taken from what is left of its slice.
+    pub fn spend_bytes(&mut self, count: usize) {
+        self.spend(due::bytes(count));
+        self.slice = self.slice.saturating_sub(count);
     }
 
     /// What stands for this source.
@@ -568,7 +573,7 @@ mod tests {
     struct Worker {
         name: &'static str,
         takes_long: bool,
-        cost: usize,
+        cost: u64,
         /// Whom its start brings into the world.
         children: Vec<Worker>,
     }
@@ -639,7 +644,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_bounded_as_a_whole_and_the_next_goes_on_where_it_ended() {
-        let half = (due::ALLOWANCE / 2) as usize;
+        let half = due::ALLOWANCE / 2;
         // Waiting for the first run costs nothing: they are in their places before they are dear.
         let mut reactor = workshop(["a", "b", "c", "d", "e"].map(worker));
         reactor.sources.iter_mut().for_each(|(_, slot)| slot.source.cost = half);
@@ -666,7 +671,7 @@ mod tests {
 
     #[test]
     fn those_that_are_spawned_together_start_over_as_many_turns_as_they_need() {
-        let dear = Worker { cost: due::ALLOWANCE as usize, ..worker("child") };
+        let dear = Worker { cost: due::ALLOWANCE, ..worker("child") };
         let mut reactor = workshop([Worker { children: vec![dear; 3], ..worker("parent") }]);
         assert_eq!((reactor.sources.len(), reactor.len()), (1, 4));
         for started in 2..=4 {
