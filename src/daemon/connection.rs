@@ -267,16 +267,17 @@ impl Connection {
     }
 
     /// Whether its next run may be a handshake, on either side, or the search for a secret among many.
+    #[inline]
     #[must_use]
     pub fn takes_long(&self) -> bool {
-        let has_many_secrets =
-            || self.offer.keyring.as_ref().is_some_and(|keyring| keyring.len() > QUICKLY_TRIED);
-        self.session.is_securing()
-            || self.session.is_at_gate() && has_many_secrets()
-            || match self.session.local_ref() {
-                Local::Forward(forward) => forward.end_ref().is_securing(),
-                Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
-            }
+        if self.session.state_name() == StateName::AuthPending {
+            let has_many = |keyring: &Rc<Keyring>| keyring.len() > QUICKLY_TRIED;
+            return self.session.is_securing() || self.offer.keyring.as_ref().is_some_and(has_many);
+        }
+        match self.session.local_ref() {
+            Local::Forward(forward) => forward.end_ref().is_securing(),
+            Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
+        }
     }
 
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {

@@ -130,6 +130,7 @@ impl Due {
 
     /// Takes the next source of this turn, and says in which lane it runs; `None` when the turn is
     /// over.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<(u32, Lane)> {
         if self.spent.0 < ALLOWANCE
             && let Some(key) = self.prompt.next()
@@ -149,18 +150,17 @@ impl Due {
     }
 
     /// The source that was taken last has run at this cost.
+    #[inline]
     pub(super) fn charge(&mut self, lane: Lane, cost: u64) {
-        let signed = i64::try_from(cost).unwrap_or(i64::MAX);
-        match lane {
-            Lane::Prompt => {
-                self.spent.0 += cost;
-                self.debt = self.debt.saturating_sub(cost);
-                return;
-            }
-            Lane::Bulk => self.lead = self.lead.saturating_sub(signed),
-            Lane::Long => self.lead = self.lead.saturating_add(signed),
+        if lane == Lane::Prompt {
+            self.spent.0 += cost;
+            self.debt = self.debt.saturating_sub(cost);
+            return;
         }
         self.spent.1 += cost;
+        let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+        let lead = if lane == Lane::Long { cost } else { -cost };
+        self.lead = self.lead.saturating_add(lead);
     }
 }
 

@@ -362,7 +362,6 @@ impl<S: Source> Reactor<S> {
     ) -> u64 {
         let slot = &mut self.sources[key];
         slot.is_due = false;
-        let took_long = slot.source.takes_long();
         let began = (lane != Lane::Prompt).then(Instant::now);
         let mut wake_all = false;
         let mut context = Context {
@@ -384,7 +383,7 @@ impl<S: Source> Reactor<S> {
         let next = step(&mut slot.source, &mut context);
         let estimate = context.cost.get();
         // A handshake says nothing about what the connection does once it is over.
-        if !took_long {
+        if lane != Lane::Long {
             slot.habit.add(estimate);
         }
         match next {

@@ -153,8 +153,11 @@ impl Pipe {
     }
 
     /// Nothing moves for now: few bytes that wait move to [storage of their size](Buffer::settle).
+    #[inline]
     pub fn settle(&mut self, pool: &mut Pool) {
-        self.buffer.settle(pool);
+        if !self.is_empty() {
+            self.buffer.settle(pool);
+        }
     }
 
     /// The writer has no more to say.

@@ -248,9 +248,16 @@ impl<R: End, L: End> Session<R, L> {
     }
 
     /// Whether the peer has been let in and has broken no rule since: it has earned its place.
+    #[inline]
     #[must_use]
     pub fn is_served(&self) -> bool {
-        self.was_admitted() && !matches!(self.state, State::Closing(CloseReason::Broken))
+        match self.state {
+            State::Established => true,
+            State::AuthPending(..) => false,
+            State::Closing(reason) => {
+                !matches!(reason, CloseReason::Handshake | CloseReason::Broken)
+            }
+        }
     }
 
     /// The name of the secret that let the peer in.
