@@ -200,14 +200,23 @@ fn the_announced_address_is_what_the_limit_counts() {
 #[test]
 fn connections_without_their_header_are_bounded_too() {
     let daemon = Daemon::start(&format!("[limits]\nconnections = 2\n{}", echo("")));
-    let mut waiting = [daemon.connect("echo"), daemon.connect("echo")];
+    let announced = || {
+        let mut wire = daemon.connect("echo");
+        wire.write_all(LINE).expect("sent");
+        assert_eq!(ask(&mut wire, b"hello"), b"hello");
+        wire
+    };
+    // Who has not sent its header makes room for who comes, and who has does not.
+    let mut silent = daemon.connect("echo");
+    let mut served = [announced(), announced()];
+    assert!(is_closed_silently(&mut silent));
+    daemon.wait_for_line("it was not admitted yet and had to make room for another");
+    for wire in &mut served {
+        assert_eq!(ask(wire, b"still here"), b"still here");
+    }
     assert!(is_closed_silently(&mut daemon.connect("echo")));
     daemon.wait_for_line("the limit of 2 connections is reached");
-    for wire in &mut waiting {
-        wire.write_all(LINE).expect("sent");
-        assert_eq!(ask(wire, b"hello"), b"hello");
-    }
-    let [one, _other] = waiting;
+    let [one, _other] = served;
     drop(one);
     daemon.wait_for_line("closed listener=echo");
     let mut next = daemon.connect("echo");

@@ -54,12 +54,14 @@ pub(super) fn plan(
 }
 
 fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
-    let mut limits = Limits::default();
-    let Some(mut table) = document.table("limits", "[limits]", faults) else { return limits };
+    let defaults = Limits::default();
+    let Some(mut table) = document.table("limits", "[limits]", faults) else { return defaults };
     let all = |value| values::count(value, 1..=MAX_CONNECTIONS);
-    set(&mut limits.connections, table.take("connections", all, faults));
+    let connections = table.take("connections", all, faults).map(Spanned::into_inner);
+    let mut limits = connections.map_or(defaults, Limits::of);
     let per_ip = |value| values::count(value, 0..=MAX_CONNECTIONS);
     set(&mut limits.connections_per_ip, table.take("connections_per_ip", per_ip, faults));
+    set(&mut limits.unauthenticated, table.take("unauthenticated", all, faults));
     set(&mut limits.drain, table.take("drain", values::duration, faults));
     set(&mut limits.buffer, table.take("buffer", values::buffer, faults));
     table.finish(faults);

@@ -27,6 +27,9 @@ pub const MAX_BUFFER: usize = 1 << 20;
 /// Connections open at once through an entry without a file. Each takes two descriptors.
 const ENTRY_CONNECTIONS: usize = 5_000;
 
+/// One part in so many of all places is kept from strangers, unless a limit says otherwise.
+const KEPT_PART: usize = 16;
+
 /// How long what was sent may wait for its acknowledgement unless a listener says otherwise. A peer
 /// whose receive buffer stays full counts like one that is gone, so a shorter time would cut off
 /// who only pauses in the middle of a long answer; and the standard of TCP itself gives five
@@ -67,7 +70,7 @@ impl Plan {
             unix_mode: DEFAULT_UNIX_MODE,
         };
         Self {
-            limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
+            limits: Limits::of(ENTRY_CONNECTIONS),
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],
@@ -106,20 +109,36 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one IP address; 0 sets no limit of its own.
     pub connections_per_ip: usize,
+    /// Connections open at once whose peers were not admitted: their PROXY header, TLS handshake or
+    /// answer to the gate is not there yet. Where one more comes, one of them makes room.
+    pub unauthenticated: usize,
     /// How long a stop waits for open connections; zero does not wait.
     pub drain: Duration,
     /// Bytes that a connection may hold in each direction, [`MIN_BUFFER`] to [`MAX_BUFFER`].
     pub buffer: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The limits for so many connections: one part in [`KEPT_PART`] of the places is kept from each
+    /// single address and from those who are not admitted, so that no stranger takes them all. It
+    /// is a small part, because many may come from one address: those behind a proxy that does not
+    /// announce them, or a test.
+    #[must_use]
+    pub fn of(connections: usize) -> Self {
+        let most = connections - connections / KEPT_PART;
         Self {
-            connections: 10_000,
-            connections_per_ip: 0,
+            connections,
+            connections_per_ip: most,
+            unauthenticated: most,
             drain: Duration::from_secs(30),
             buffer: 65_536,
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(10_000)
     }
 }
 

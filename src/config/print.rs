@@ -41,6 +41,7 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "[limits]")?;
     writeln!(out, "connections = {}", limits.connections)?;
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
+    writeln!(out, "unauthenticated = {}", limits.unauthenticated)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
     writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
 }
@@ -208,14 +209,14 @@ mod tests {
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
-        (1..=1_000_000usize, 0..=1_000_000usize, duration(), 4096..=1_048_576usize).prop_map(
-            |(connections, connections_per_ip, drain, buffer)| Limits {
-                connections,
-                connections_per_ip,
-                drain,
-                buffer,
-            },
-        )
+        let counts = (1..=1_000_000usize, 0..=1_000_000usize, 1..=1_000_000usize);
+        (counts, duration(), 4096..=1_048_576usize).prop_map(|(counts, drain, buffer)| Limits {
+            connections: counts.0,
+            connections_per_ip: counts.1,
+            unauthenticated: counts.2,
+            drain,
+            buffer,
+        })
     }
 
     fn service(secret: Secret) -> impl Strategy<Value = Service> {

@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 23] = [
+const PUBLIC_KEYS: [&str; 24] = [
     "address",
     "amplify",
     "auth",
@@ -96,6 +96,7 @@ const PUBLIC_KEYS: [&str; 23] = [
     "target",
     "text",
     "to",
+    "unauthenticated",
     "unix_mode",
     "upstream",
     "user_timeout",

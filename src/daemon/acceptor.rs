@@ -17,6 +17,9 @@ use crate::proto::event::{Event, Readiness};
 /// How many connections one listener takes in one turn before the others have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// What accepting one costs, in nanoseconds.
+const ACCEPT_COST: u64 = 4_000;
+
 /// How long accepting rests when descriptors or memory have run out, or nothing but losses come of
 /// it. What waits stays in the kernel's backlog.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +65,7 @@ impl Acceptor {
             if !self.ready {
                 return Next::Wait;
             }
+            context.spend(ACCEPT_COST);
             let (accepted, reserved) = self.accept();
             match accepted {
                 Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
@@ -73,6 +77,7 @@ impl Acceptor {
                     context.host.admissions.counts.accept_failures += 1;
                     self.refuse(&"", &format!("a connection was lost: {error}"), context);
                 }
+                Accept::Exhausted(_) if Self::frees_descriptors(context) => return Next::Again,
                 Accept::Exhausted(error) => {
                     if !was_paused {
                         self.refuse(&"", &format!("accepting pauses: {error}"), context);
@@ -98,6 +103,14 @@ impl Acceptor {
         context.host.admissions.counts.accept_pauses += 1;
         self.paused_until = Some(context.now + PAUSE);
         Next::Wait
+    }
+
+    /// Whether descriptors will be there in the next turn, because somebody who was not admitted has to
+    /// go: then nobody has to wait.
+    fn frees_descriptors(context: &mut Context<'_, DaemonSource>) -> bool {
+        let gone = context.host.admissions.free_descriptors();
+        gone.into_iter().for_each(|gone| context.wake(gone));
+        context.host.admissions.has_leaving()
     }
 
     /// Accepts one, with a descriptor for its connection onward where it will need one: without
@@ -129,8 +142,9 @@ impl Acceptor {
                 return self.refuse(&peer, &reason, context);
             }
         };
-        if let Err(reason) = context.host.admissions.enter(&peer) {
-            return self.refuse(&peer, &reason, context);
+        match context.host.admissions.enter(self.offer.source_of(&peer)) {
+            Ok(gone) => gone.into_iter().for_each(|gone| context.wake(gone)),
+            Err(reason) => return self.refuse(&peer, &reason, context),
         }
         let offer = Rc::clone(&self.offer);
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
@@ -145,8 +159,9 @@ impl Acceptor {
         reserved: Option<OwnedFd>,
         context: &mut Context<'_, DaemonSource>,
     ) {
-        if let Err(reason) = context.host.admissions.enter_unnamed() {
-            return self.refuse(&proxy, &reason, context);
+        match context.host.admissions.enter(None) {
+            Ok(gone) => gone.into_iter().for_each(|gone| context.wake(gone)),
+            Err(reason) => return self.refuse(&proxy, &reason, context),
         }
         let arrival = Arrival::new(stream, proxy, Rc::clone(&self.offer), context.now);
         context.spawn(DaemonSource::Arrival(Box::new(arrival.with_reserve(reserved))));

@@ -9,6 +9,7 @@
 //! Invariant: it is counted in the total from the beginning, and by its address when that is known;
 //! however it ends, both are settled.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -73,7 +74,13 @@ impl Arrival {
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         let Some(stream) = &mut self.stream else { return Next::Close };
         match context.register_duplex(stream, Side::Remote) {
-            Ok(()) => Next::Wait,
+            Ok(()) => {
+                let waker = context.waker();
+                if let Some(gone) = context.host.admissions.wait(waker, None) {
+                    context.wake(gone);
+                }
+                Next::Wait
+            }
             Err(error) => {
                 self.turn_away(&error, context);
                 Next::Close
@@ -90,6 +97,10 @@ impl Arrival {
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         if context.host.phase == Phase::Stopping {
             self.turn_away(&CloseReason::Stopped, context);
+            return Next::Close;
+        }
+        if context.host.admissions.is_leaving(context.waker()) {
+            self.turn_away(&CloseReason::MadeRoom, context);
             return Next::Close;
         }
         match self.hear(context.now) {
@@ -142,17 +153,20 @@ impl Arrival {
         if let Err(error) = context.deregister(&mut stream) {
             return self.turn_away(&error, context);
         }
-        if let Err(reason) = context.host.admissions.name(&self.peer) {
-            return self.turn_away(&reason, context);
+        match context.host.admissions.name(self.offer.source_of(&self.peer)) {
+            Ok(gone) => gone.into_iter().for_each(|gone| context.wake(gone)),
+            Err(reason) => return self.turn_away(&reason, context),
         }
+        // It waits on as what it becomes.
+        context.host.admissions.pass(context.waker());
         let (peer, offer) = (self.peer.clone(), Rc::clone(&self.offer));
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
         let connection = connection.with_reserve(self.reserved.take());
         context.spawn(DaemonSource::Connection(connection));
     }
 
-    fn turn_away(&self, reason: &dyn std::fmt::Display, context: &mut Context<'_, DaemonSource>) {
-        context.host.admissions.leave_unnamed();
+    fn turn_away(&self, reason: &dyn fmt::Display, context: &mut Context<'_, DaemonSource>) {
+        context.host.admissions.leave(context.waker(), None);
         context.watch(&self.offer.name, &self.peer).report(&Event::Refused(reason));
     }
 }

@@ -1,6 +1,7 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,12 @@ use crate::proto::pipe::Pipe;
 use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
+
+/// What closing a connection costs, with its line in the log, in nanoseconds.
+const CLOSE_COST: u64 = 8_000;
+
+/// How many secrets are tried against an answer in no more time than a request takes.
+const QUICKLY_TRIED: usize = 64;
 
 /// What one listener offers, shared by its connections.
 pub struct Offer {
@@ -92,6 +99,18 @@ impl Offer {
     pub fn is_announced_by(&self, peer: &Peer) -> bool {
         let address = || peer.address().map(|address| address.ip());
         self.proxies.iter().any(|trusted| trusted.covers(address()))
+    }
+
+    /// The address that this peer is counted under: the announced one where there is one. A process of
+    /// this machine has none, and neither has a proxy that speaks for itself, because all its clients
+    /// come from there.
+    #[must_use]
+    pub fn source_of(&self, peer: &Peer) -> Option<IpAddr> {
+        match peer.announced() {
+            Some(Addresses { source, .. }) => Some(source.ip().to_canonical()),
+            None if self.is_announced_by(peer) => None,
+            None => peer.address().map(|address| address.ip()),
+        }
     }
 
     /// What the gate asks next; of no meaning where there is none.
@@ -171,7 +190,10 @@ impl Connection {
     /// Registers the socket, and sends the challenge.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         match self.session.remote().register(context) {
-            Ok(()) => self.run(context),
+            Ok(()) => {
+                self.wait_to_be_served(context);
+                self.run(context)
+            }
             Err(error) => {
                 self.close(context, CloseReason::Failed(Side::Remote, error.kind()));
                 Next::Close
@@ -192,16 +214,33 @@ impl Connection {
         }
     }
 
+    /// As long as the peer was not let in, it may have to make room for others.
+    fn wait_to_be_served(&mut self, context: &mut Context<'_, DaemonSource>) {
+        if self.session.is_served() {
+            return;
+        }
+        let (waker, from) = (context.waker(), self.offer.source_of(&self.peer));
+        if let Some(gone) = context.host.admissions.wait(waker, from) {
+            context.wake(gone);
+        }
+    }
+
     /// Lets the session move what it can.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        let waits = !self.session.is_served();
         let step = if context.host.phase == Phase::Stopping {
             Step::Close(CloseReason::Stopped)
+        } else if waits && context.host.admissions.is_leaving(context.waker()) {
+            Step::Close(CloseReason::MadeRoom)
         } else {
             match self.run_session(context) {
                 Step::Wait if self.calls_onward(context) => self.run_session(context),
                 step => step,
             }
         };
+        if waits && self.session.is_served() {
+            context.host.admissions.pass(context.waker());
+        }
         match step {
             Step::Wait => Next::Wait,
             Step::Again => Next::Again,
@@ -227,10 +266,27 @@ impl Connection {
         [self.session.deadline(), call].into_iter().flatten().min()
     }
 
+    /// Whether its next run may be a handshake, on either side, or the search for a secret among many.
+    #[inline]
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        if self.session.state_name() == StateName::AuthPending {
+            let has_many = |keyring: &Rc<Keyring>| keyring.len() > QUICKLY_TRIED;
+            return self.session.is_securing() || self.offer.keyring.as_ref().is_some_and(has_many);
+        }
+        match self.session.local_ref() {
+            Local::Forward(forward) => forward.end_ref().is_securing(),
+            Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
+        }
+    }
+
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
-        let now = context.now;
+        let (now, mut left) = (context.now, context.slice);
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
-        self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+        let mut turn = Turn { now, pool, clock: &host.clock, watch };
+        let step = self.session.run_within(&mut left, &mut turn);
+        context.spend_bytes(context.slice - left);
+        step
     }
 
     /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
@@ -278,12 +334,14 @@ impl Connection {
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        let now = context.now;
+        context.spend(CLOSE_COST);
+        let (now, waker) = (context.now, context.waker());
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
-        admissions.leave(&self.peer);
-        if self.session.is_at_gate() && reason != CloseReason::Stopped {
+        admissions.leave(waker, self.offer.source_of(&self.peer));
+        let is_refused = !matches!(reason, CloseReason::Stopped | CloseReason::MadeRoom);
+        if self.session.is_at_gate() && is_refused {
             admissions.counts.refused_at_gate += 1;
         }
     }

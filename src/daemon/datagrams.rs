@@ -16,6 +16,9 @@ use crate::proto::service::Kind;
 /// How many batches one service takes in one turn before the others have theirs.
 const BATCHES_PER_TURN: usize = 4;
 
+/// What a datagram costs beside its bytes, in nanoseconds.
+const DATAGRAM_COST: u64 = 1_000;
+
 /// echo, daytime, quote of the day, chargen, time: they answer anything, so an answer to them
 /// could go round for ever. Port 0 cannot be answered at all.
 const PORTS_THAT_ANSWER: [u16; 6] = [0, 7, 13, 17, 19, 37];
@@ -57,8 +60,9 @@ impl Datagrams {
             }
             let Self { service, may_amplify, .. } = self;
             let (_, host, mut watch) = context.parts(&self.name, &"");
-            let mut dropped = 0;
+            let (mut dropped, mut bytes) = (0, 0);
             let outcome = self.server.step(&mut watch, |from, slot, len| {
+                bytes += len;
                 let reply = answer(service, *may_amplify, &host.clock, (from, slot, len));
                 reply.unwrap_or_else(|Dropped| {
                     dropped += 1;
@@ -66,19 +70,25 @@ impl Datagrams {
                 })
             });
             let counts = &mut host.admissions.counts;
-            match outcome {
+            let cost = match outcome {
                 Ok(batch) => {
                     counts.datagrams += batch.received as u64;
                     counts.datagrams_dropped += dropped + batch.lost as u64;
+                    batch.received as u64 * DATAGRAM_COST
                 }
                 Err(error) => return self.fail(&error, context),
-            }
+            };
             if dropped > 0 {
                 let why = format!(
                     "datagrams that were not answered: {dropped}; their sender's port answers \
                      answers, or the reply would have been larger than the request (amplify)"
                 );
                 watch.report(&Event::Refused(&why));
+            }
+            context.spend(cost);
+            context.spend_bytes(2 * bytes);
+            if context.slice == 0 {
+                break;
             }
         }
         Next::Again

@@ -12,6 +12,7 @@
 //! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
 //! | [`admissions`] | the limits on connections, and who was turned away |
+//! | [`waiting`] | those who were not admitted, and who of them makes room for others |
 //! | [`manager`] | tells systemd, or who stands in for it, how far the daemon has come |
 //! | [`stop`] | signals, and the drain that follows |
 //! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
@@ -30,6 +31,7 @@ pub mod start;
 pub mod stop;
 pub mod throttle;
 pub mod tls;
+pub mod waiting;
 
 use std::time::Instant;
 
@@ -109,6 +111,17 @@ impl Source for DaemonSource {
             Self::Datagrams(_) => None,
             Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
+        }
+    }
+
+    fn takes_long(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.takes_long(),
+            Self::Arrival(_)
+            | Self::Acceptor(_)
+            | Self::Datagrams(_)
+            | Self::Queries(_)
+            | Self::Stop(_) => false,
         }
     }
 }

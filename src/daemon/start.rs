@@ -7,13 +7,13 @@ use std::time::Instant;
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::admissions::Admissions;
+use super::admissions::{Admissions, MAX_LEAVING, Places};
 use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
 use super::open_error::OpenError;
 use super::stop::Stop;
 use super::{DaemonSource, listeners, manager};
-use crate::config::{Plan, Service};
+use crate::config::{Limits, Plan, Service};
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Reactor;
 use crate::net::resolver::Names;
@@ -63,7 +63,7 @@ impl Daemon {
         let host = Host {
             clock: SystemClock::new(),
             nonces: Nonces::new(),
-            admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
+            admissions: Admissions::new(places(plan), rand::random()),
             names: Names::of_system(&plan.resolver.servers),
             phase: Phase::Running,
             failure: None,
@@ -118,6 +118,11 @@ impl Daemon {
     }
 }
 
+fn places(plan: &Plan) -> Places {
+    let Limits { connections, connections_per_ip, unauthenticated, .. } = plan.limits;
+    Places { all: connections, per_ip: connections_per_ip, unauthenticated }
+}
+
 /// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
 /// until each is found or not, or a signal says that nobody will wait.
 fn find_targets(
@@ -153,7 +158,7 @@ fn descriptors(plan: &Plan) -> u64 {
             || listeners::target_hosts(it).next().is_some()
     });
     let questions = if asks { 2 * MAX_LOOKUPS as u64 } else { 0 };
-    plan.limits.connections as u64 * each + questions + DESCRIPTORS_BESIDE
+    (plan.limits.connections + MAX_LEAVING) as u64 * each + questions + DESCRIPTORS_BESIDE
 }
 
 /// Raises the soft limit on descriptors to the hard one, and says so where even that is less than

@@ -20,6 +20,9 @@ use crate::proto::event::Readiness;
 /// How long the newest attempt of a race runs before the next begins beside it (RFC 8305, 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// What beginning a connection costs, in nanoseconds.
+const CALL_COST: u64 = 16_000;
+
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -71,6 +74,7 @@ pub fn begin_on<S: Source>(
     side: Side,
     context: &Context<'_, S>,
 ) -> io::Result<Stream> {
+    context.spend(CALL_COST);
     let mut stream = call(terms, target)?;
     context.register_duplex(&mut stream, side)?;
     Ok(stream)

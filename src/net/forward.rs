@@ -193,6 +193,12 @@ impl Forward {
         }
     }
 
+    /// Whether it is connected, and its TLS handshake is not over.
+    #[must_use]
+    pub fn is_securing(&self) -> bool {
+        matches!(&self.state, State::Joined(onward) if !onward.standing().is_up)
+    }
+
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.state {

@@ -171,6 +171,18 @@ impl Keyring {
         self.digest
     }
 
+    /// How many secrets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none, so that nobody is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The name of the secret that `answer` proves: the client's identity. `None` where it
     /// proves none, the first one's where two secrets are equal.
     #[must_use]

@@ -108,6 +108,10 @@ impl<E: End> Introduced<E> {
                 moved += 1;
             }
         }
+        if let (0, Some(introduction)) = (moved, &mut self.introduction) {
+            introduction.outgoing.settle(turn.pool);
+            introduction.incoming.settle(turn.pool);
+        }
         Ok(Progress::Moved(moved))
     }
 }

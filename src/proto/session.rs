@@ -23,7 +23,8 @@
 //! ```
 //!
 //! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
-//! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
+//! owns two [`Pipe`]s, so it never holds more than two blocks of storage, and next to nothing where a
+//! few bytes wait. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
 use std::io;
@@ -137,8 +138,14 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Moves bytes until nothing moves or the turn's budget is spent.
+    /// Moves bytes until nothing moves or [`TURN_BUDGET`] is spent.
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
+        self.run_within(&mut { TURN_BUDGET }, turn)
+    }
+
+    /// Moves bytes until nothing moves or `budget`, a number of bytes, is spent. What is left of it
+    /// is left in it.
+    pub fn run_within(&mut self, budget: &mut usize, turn: &mut Turn<'_>) -> Step {
         if let Some((at, deadline)) = self.next_deadline()
             && at <= turn.now
         {
@@ -149,16 +156,19 @@ impl<R: End, L: End> Session<R, L> {
                 _ => CloseReason::Deadline(deadline),
             });
         }
-        let mut budget = TURN_BUDGET;
         loop {
             match self.pump(turn) {
-                Ok(0) => return Step::Wait,
+                Ok(0) => {
+                    self.inward.settle(turn.pool);
+                    self.outward.settle(turn.pool);
+                    return Step::Wait;
+                }
                 Ok(moved) => {
                     if !matches!(self.state, State::Closing(_)) {
                         self.touched = turn.now;
                     }
-                    budget = budget.saturating_sub(moved);
-                    if budget == 0 {
+                    *budget = budget.saturating_sub(moved);
+                    if *budget == 0 {
                         return Step::Again;
                     }
                 }
@@ -237,10 +247,29 @@ impl<R: End, L: End> Session<R, L> {
         !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
     }
 
+    /// Whether the peer has been let in and has broken no rule since: it has earned its place.
+    #[inline]
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        match self.state {
+            State::Established => true,
+            State::AuthPending(..) => false,
+            State::Closing(reason) => {
+                !matches!(reason, CloseReason::Handshake | CloseReason::Broken)
+            }
+        }
+    }
+
     /// The name of the secret that let the peer in.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
+    }
+
+    /// Whether the remote end is still coming up.
+    #[must_use]
+    pub fn is_securing(&self) -> bool {
+        matches!(self.state, State::AuthPending(Admitting::Securing(_), _))
     }
 
     /// Whether the peer has been asked who it is, and has not been let in.

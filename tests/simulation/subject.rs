@@ -319,8 +319,11 @@ impl Subject {
             CloseReason::Refused => is_guard && has_answered && !admits,
             CloseReason::LeftAtGate => is_guard && has_left,
             CloseReason::NoChallenge => is_guest && has_left,
-            // Of ends that encrypt; there are none here.
-            CloseReason::Truncated | CloseReason::Handshake | CloseReason::Broken => false,
+            // Of ends that encrypt, and of limits; there are none here.
+            CloseReason::Truncated
+            | CloseReason::Handshake
+            | CloseReason::Broken
+            | CloseReason::MadeRoom => false,
         };
         assert!(is_true, "said {reason:?}, which is not what happened");
         if reason != CloseReason::Stopped {

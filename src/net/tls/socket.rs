@@ -271,6 +271,7 @@ impl<C: Connection> TlsSocket<C> {
             }
             moved += count;
         }
+        self.outgoing.settle(turn.pool);
         Ok(moved)
     }
 

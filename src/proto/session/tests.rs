@@ -272,15 +272,31 @@ mod an_open_session {
         let mut scene = Scene::open();
         scene.remote().window = 3;
         scene.local().window = 0;
-        scene.remote().say(b"question");
-        scene.local().say(b"answer");
+        scene.remote().say(&[b'?'; BLOCK]);
+        scene.local().say(&[b'!'; BLOCK]);
         assert_eq!(scene.run(), Step::Wait);
         assert_eq!(scene.pool.lent(), 2);
         scene.pass(5 * SECOND);
         let told = scene.close(CloseReason::Stopped);
         assert_eq!(scene.pool.lent(), 0);
-        assert_eq!((told.received, told.sent, told.age), (8, 6, 5 * SECOND));
+        assert_eq!((told.received, told.sent), (BLOCK as u64, BLOCK as u64));
+        assert_eq!(told.age, 5 * SECOND);
         assert_eq!((told.state, told.reason), (StateName::Established, CloseReason::Stopped));
+    }
+
+    #[test]
+    fn holds_no_block_where_a_few_bytes_wait() {
+        let mut scene = Scene::open();
+        (scene.remote().window, scene.local().window) = (0, 0);
+        scene.remote().say(b"half a");
+        scene.local().say(b"an answer");
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 0));
+        scene.remote().say(b" request");
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 1), "more than a quarter of one");
+        (scene.remote().window, scene.local().window) = (usize::MAX, usize::MAX);
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 0));
+        assert_eq!(scene.local().take_heard(), b"half a request");
+        assert_eq!(scene.remote().take_heard(), b"an answer");
     }
 }
 
@@ -466,6 +482,7 @@ fn every_reason_is_a_sentence_of_its_own() {
         CloseReason::NoChallenge,
         CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe),
         CloseReason::Failed(Side::Local, io::ErrorKind::BrokenPipe),
+        CloseReason::MadeRoom,
         CloseReason::Stopped,
     ]
     .into_iter()
