@@ -122,7 +122,7 @@ fn what_is_wrong_is_said_at_its_place() {
         (pair("cert.pem", "empty.pem"), "7:7", "is empty"),
         (pair("empty.pem", "key.pem"), "6:8", "is empty"),
         (pair("prose.pem", "key.pem"), "6:8", "holds no certificate"),
-        (pair("broken.pem", "key.pem"), "7:7", "the certificate cannot be read"),
+        (pair("broken.pem", "key.pem"), "6:8", "line 1: the certificate cannot be read"),
         (pair("missing.pem", "key.pem"), "6:8", "missing.pem cannot be read: No such file"),
         (pair("built-in:server", "other-key.pem"), "7:7", "the key does not belong"),
         ("cert = 'cert.pem'".to_owned(), "5:1", "[listener.tls] has no `key`"),

@@ -28,8 +28,8 @@ pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
 pub use self::secrets::{drop_line_ending, read_secret_file};
 pub use self::tls::{
-    ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin, PemError,
-    RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,
+    Authorities, ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin,
+    PemError, RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,
     system_authorities,
 };
 

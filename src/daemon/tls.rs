@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, Error, ServerConfig};
@@ -12,11 +13,14 @@ use crate::config::{
     Address, ClientAuth, Clients, HostPort, Tls, Version, plan, system_authorities,
 };
 use crate::net::forward::Secure;
+use crate::net::tls::chain::Chain;
 use crate::net::tls::chooser::Chooser;
 use crate::net::tls::client::{Client, server_name};
 use crate::net::tls::identity::Allowed;
 use crate::net::tls::key_log::KeyLogFile;
+use crate::net::tls::purpose::Role;
 use crate::net::tls::ticket::Ticketer;
+use crate::net::tls::verifier;
 
 /// What the listener called `name` speaks.
 ///
@@ -75,14 +79,16 @@ pub fn upstream(
     let prepare = || -> Result<UpstreamConfig, TlsError> {
         let roots = match &tls.ca {
             _ if tls.insecure => None,
-            Some((_, roots)) => Some(Arc::clone(roots)),
+            Some((_, authorities)) => Some(Arc::clone(&authorities.roots)),
             None => Some(Arc::new(system_authorities()?)),
         };
+        let known = tls.ca.as_ref().map(|(_, authorities)| authorities.certificates.clone());
         let client = Client {
             roots,
+            authorities: known.unwrap_or_default(),
             credential: tls.credential.as_ref().map(|it| Arc::clone(&it.certified)),
             versions: Version::only(None),
-            alpn: Vec::new(),
+            alpn: tls.alpn.clone(),
             key_log: key_log.cloned(),
             resumes: true,
         };
@@ -115,16 +121,21 @@ fn ticketer(name: &str, tls: &Tls) -> Result<Arc<dyn ProducesTickets>, Error> {
 
 fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let lists: Vec<_> = clients.revoked.iter().flat_map(|it| it.lists.clone()).collect();
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.roots), provider)
-        .with_crls(lists)
-        .only_check_end_entity_revocation()
-        .enforce_revocation_expiration();
+    let authorities = &clients.authorities;
+    let lists: Vec<_> = clients.revoked.iter().flat_map(|it| &it.lists).collect();
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider)
+            .with_crls(lists.iter().copied().cloned())
+            .enforce_revocation_expiration()
+            .add_root_hint_subjects(authorities.names());
     let builder = match clients.auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required => builder,
     };
-    let sound = builder.build().map_err(|error| Error::General(error.to_string()))?;
+    let plain = builder.build().map_err(|error| Error::General(error.to_string()))?;
+    let chain = Chain::new(Role::Client, Arc::clone(&authorities.roots), &authorities.certificates)
+        .with_lists(lists, UnixTime::now())?;
+    let sound = Arc::new(verifier::Clients::new(chain, plain));
     if clients.allow.is_empty() {
         return Ok(sound);
     }

@@ -10,6 +10,7 @@ pub mod hello;
 pub mod http_connect;
 pub mod identity;
 pub mod introduction;
+pub mod pem;
 pub mod pipe;
 pub mod proxy_protocol;
 pub mod reason;

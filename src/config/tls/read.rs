@@ -107,7 +107,7 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
     let has_ca = table.has("client_ca");
     let ca = take_file(table, "client_ca", faults, |name| {
         let text = pem::text(name, folder)?;
-        Ok((pem::root_store(&text)?, text.origin))
+        Ok((pem::trusted(&text)?, text.origin))
     });
     let auth = table.take("client_auth", client_auth, faults);
     let revoked = table.take("crl", values::names, faults);
@@ -132,7 +132,7 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
         let help = "write client_auth = \"required\"";
         faults.add(allow.span(), Fault::new(message, "not asked for", help));
     }
-    let (span, (roots, ca)) = ca?;
+    let (span, (authorities, ca)) = ca?;
     let auth = auth?;
     let revoked: Vec<_> = revoked.map(Spanned::into_inner).unwrap_or_default();
     let revoked = revoked.iter().filter_map(|name| {
@@ -141,9 +141,8 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
     });
     let revoked: Vec<_> = revoked.collect();
     let allow = allow.map(Spanned::into_inner).unwrap_or_default();
-    let roots = Arc::new(roots);
-    reject_unusable(&roots, &revoked, span, faults);
-    Some(Clients { auth, ca, roots, revoked, allow })
+    reject_unusable(&authorities.roots, &revoked, span, faults);
+    Some(Clients { auth, ca, authorities, revoked, allow })
 }
 
 /// Makes sure that the daemon will be able to use what was read.
@@ -191,7 +190,7 @@ fn versions(value: DeValue<'_>) -> Result<Vec<Version>, Fault> {
 }
 
 /// Names of protocols: one to 255 bytes each (RFC 7301).
-fn protocols(value: DeValue<'_>) -> Result<Vec<String>, Fault> {
+pub(super) fn protocols(value: DeValue<'_>) -> Result<Vec<String>, Fault> {
     let names = values::names(value)?.into_iter().map(Spanned::into_inner);
     let names: Vec<_> = names.collect();
     if names.iter().all(|name| (1..=255).contains(&name.len())) {
