@@ -329,4 +329,7 @@ fn an_authority_between_that_is_known_is_no_root() {
     let known = [world.root.der().clone(), world.between.der().clone()];
     let said = world.verdict_among(&known[..1], &known).expect_err("revoked");
     assert!(said.contains("CertRevoked"), "{said}");
+    // Trusted without its own root, nobody above it is asked; and yet the list is there.
+    let said = world.verdict_among(&known[1..], &known[1..]).expect_err("revoked");
+    assert!(said.contains("`CN=between`, which is trusted, has been revoked"), "{said}");
 }

@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::proto::host;
+
 /// Every form of an address, for help texts.
 pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix:///path, \
                          or host:port for tcp";
@@ -172,7 +174,10 @@ fn parse_host(host: &str) -> Result<String, String> {
     if !host.bytes().all(allowed) {
         return Err("a host is a name or an IP address, with nothing around it".to_owned());
     }
-    Ok(host.to_ascii_lowercase())
+    if !host::is_name(host.strip_suffix('.').unwrap_or(host)) {
+        return Err("no host has such a name: between dots stand 1 to 63 characters".to_owned());
+    }
+    Ok(host::ipv4(host).map_or_else(|| host.to_ascii_lowercase(), |address| address.to_string()))
 }
 
 /// An IPv6 address, with the zone that a link-local one needs (`fe80::1%eth0`, RFC 6874 less its
@@ -180,9 +185,10 @@ fn parse_host(host: &str) -> Result<String, String> {
 fn parse_ipv6(text: &str) -> Result<String, String> {
     let (number, zone) = text.split_once('%').map_or((text, None), |(n, z)| (n, Some(z)));
     let wrong = || "what stands in brackets is not an IPv6 address, such as [::1]".to_owned();
-    let number = IpAddr::V6(number.parse::<Ipv6Addr>().map_err(|_| wrong())?);
+    let number: Ipv6Addr = number.parse().map_err(|_| wrong())?;
     match zone {
-        None => Ok(number.to_string()),
+        // What stands for an IPv4 address is one: a socket of IPv6 alone cannot be bound to it.
+        None => Ok(IpAddr::V6(number).to_canonical().to_string()),
         Some(zone) if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             Ok(format!("{number}%{zone}"))
         }
@@ -226,6 +232,8 @@ mod tests {
             ("tls://example.org:443", "tls://example.org:443"),
             ("udp://[::]:12345", "udp://[::]:12345"),
             ("[0:0::1]:0", "tcp://[::1]:0"),
+            ("[::ffff:127.0.0.1]:80", "tcp://127.0.0.1:80"),
+            ("127.1:80", "tcp://127.0.0.1:80"),
             ("tcp://[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
             ("unix:///run/gate.sock", "unix:///run/gate.sock"),
         ];
@@ -247,6 +255,9 @@ mod tests {
             ("[::1%]:80", "not an IPv6 address"),
             ("[127.0.0.1]:80", "not an IPv6 address"),
             ("localhost:65536", "from 0 to 65535"),
+            ("a..b:80", "between dots stand 1 to 63"),
+            (".a:80", "between dots stand 1 to 63"),
+            ("a..:80", "between dots stand 1 to 63"),
             ("localhost:+80", "from 0 to 65535"),
             ("localhost:", "from 0 to 65535"),
             ("tcp://me@localhost:80", "with nothing around it"),

@@ -12,6 +12,7 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
+use super::overlap;
 use super::plan::{
     DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
     Timeouts,
@@ -50,7 +51,9 @@ pub(super) fn plan(
         listeners.extend(listener(table, &around, &mut seen, faults));
     }
     document.finish(faults);
-    faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
+    overlap::settle(&mut listeners);
+    let secrets = secrets.fetched;
+    faults.are_none().then_some(Plan { limits, resolver, secrets, listeners, file: None })
 }
 
 fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
@@ -133,6 +136,7 @@ fn listener(
         user_timeout: user,
         amplify: amplify.is_some_and(Spanned::into_inner),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
+        only_ipv6: false,
     })
 }
 
@@ -147,12 +151,8 @@ impl Seen {
     }
 
     fn address(&mut self, address: &Spanned<Address>, faults: &mut Faults) {
-        // Every listener that leaves its port to the system gets another one.
-        if address.get_ref().host_port().is_some_and(|at| at.port == 0) {
-            return;
-        }
-        if self.addresses.contains(address.get_ref()) {
-            let message = format!("{} is listened on twice", address.get_ref());
+        let found = self.addresses.iter().find_map(|it| overlap::conflict(it, address.get_ref()));
+        if let Some(message) = found {
             let help = "give one of the two listeners another address";
             faults.add(address.span(), Fault::new(message, "again", help));
         }

@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::http_connect::{Authority, Rule};
 use crate::proto::proxy_protocol::{Trusted, Version};
@@ -16,7 +14,7 @@ use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::{Credential, Tls, UpstreamTls};
+use super::tls::{Tls, UpstreamTls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -47,6 +45,8 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+    /// The file that it was read from, where it was.
+    pub file: Option<PathBuf>,
 }
 
 impl Plan {
@@ -65,37 +65,15 @@ impl Plan {
             user_timeout: None,
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
+            only_ipv6: false,
         };
         Self {
             limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],
+            file: None,
         }
-    }
-
-    /// What will not work as it is hoped, although it is no mistake in the configuration: a
-    /// sentence for each.
-    #[must_use]
-    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
-        let expired = credentials
-            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
-            .filter(|(_, credential)| credential.expires <= now)
-            .map(|(name, Credential { cert, expires, .. })| {
-                format!(
-                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
-                     clients will refuse it; make a new one"
-                )
-            });
-        let everyone = |it: &&Listener| it.proxies.iter().any(Trusted::is_everyone);
-        let credulous = self.listeners.iter().filter(everyone).map(|Listener { name, .. }| {
-            format!(
-                "listener `{name}`: proxy_protocol_from holds every address there is, so anyone \
-                 can claim to be anyone; name the proxies alone"
-            )
-        });
-        expired.chain(credulous).collect()
     }
 }
 
@@ -157,6 +135,8 @@ pub struct Listener {
     pub amplify: bool,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+    /// Whether `[::]` takes IPv6 alone, because another listener has the port for IPv4.
+    pub only_ipv6: bool,
 }
 
 /// What an admitted peer talks to.

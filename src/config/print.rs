@@ -284,6 +284,7 @@ mod tests {
                     user_timeout,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
+                    only_ipv6: false,
                 };
                 match scheme {
                     0 => plain,
@@ -322,7 +323,7 @@ mod tests {
                     path.push(number.to_string());
                 }
             }
-            Plan { limits, resolver, secrets: secrets.clone(), listeners }
+            Plan { limits, resolver, secrets: secrets.clone(), listeners, file: None }
         })
     }
 

@@ -63,7 +63,7 @@ pub fn open(
     match (&listener.address, &listener.service) {
         (Address::Udp(at), plan::Service::Own(service)) => {
             for address in resolve(listener, at)? {
-                let server = UdpServer::bind(address)
+                let server = UdpServer::bind(address, listener.only_ipv6)
                     .map_err(|error| bind_error(&format!("udp://{address}"), error))?;
                 sources.push(datagrams(listener, service, server, address));
             }
@@ -76,7 +76,7 @@ pub fn open(
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
             let offer = offer(listener, names, key_log)?;
             for address in resolve(listener, at)? {
-                let opened = Listener::tcp(address, listener.user_timeout)
+                let opened = Listener::tcp(address, listener.only_ipv6, listener.user_timeout)
                     .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
                 sources.push(acceptor(listener, &offer, opened));
             }

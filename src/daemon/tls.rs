@@ -10,7 +10,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::open_error::{OpenError, TlsError};
 use crate::config::{
-    Address, ClientAuth, Clients, HostPort, Tls, Version, plan, system_authorities,
+    Address, ClientAuth, Clients, HostPort, Plan, Tls, Version, plan, system_authorities,
 };
 use crate::net::forward::Secure;
 use crate::net::tls::chain::Chain;
@@ -55,6 +55,31 @@ pub fn server_config(
         config.key_log = Arc::clone(key_log) as _;
     }
     Ok(Arc::new(config))
+}
+
+/// Makes everything that the listeners of `plan` need for TLS, and throws it away: whether they can
+/// be opened as far as that goes is thereby known. Reads the system's list of authorities, where one
+/// of them needs it.
+///
+/// # Errors
+/// What stands in the way of one.
+pub fn check(plan: &Plan) -> Result<(), OpenError> {
+    for listener in &plan.listeners {
+        let wrong =
+            |error: Error| OpenError::Tls { name: listener.name.clone(), error: error.into() };
+        if let Some(tls) = &listener.tls {
+            server_config(&listener.name, tls, None).map_err(wrong)?;
+        }
+        let plan::Service::Forward { to, .. } = &listener.service else { continue };
+        if let Some(upstream) = upstream(listener, None)? {
+            for to in to {
+                if let Address::Tls(at) = to {
+                    upstream.secure(listener, at)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a listener speaks TLS with its targets.

@@ -127,12 +127,16 @@ impl fmt::Display for Peer {
 
 impl Listener {
     /// Binds a TCP address and listens. An address that connections of a former process still
-    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it. What
-    /// is sent to an accepted peer may wait as long as `user_timeout` for its acknowledgement.
+    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it, and
+    /// not with `only_ipv6`. What is sent to an accepted peer may wait as long as `user_timeout` for its acknowledgement.
     ///
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
-    pub fn tcp(address: SocketAddr, user_timeout: Option<Duration>) -> io::Result<Self> {
+    pub fn tcp(
+        address: SocketAddr,
+        only_ipv6: bool,
+        user_timeout: Option<Duration>,
+    ) -> io::Result<Self> {
         let socket = RawSocket::new(
             Domain::for_address(address),
             Type::STREAM.nonblocking().cloexec(),
@@ -140,7 +144,7 @@ impl Listener {
         )?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+            socket.set_only_v6(only_ipv6 || address.ip() != Ipv6Addr::UNSPECIFIED)?;
         }
         socket::prepare_tcp(&socket, user_timeout)?;
         socket.bind(&address.into())?;
@@ -309,7 +313,7 @@ mod tests {
     fn an_accepted_socket_has_the_options_of_its_listener() {
         let accepted = |user_timeout| {
             let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = Listener::tcp(any_port, user_timeout).expect("a port");
+            let listener = Listener::tcp(any_port, false, user_timeout).expect("a port");
             let Listener::Tcp(tcp) = &listener else { panic!("it is TCP") };
             let address = tcp.local_addr().expect("bound");
             let _client = std::net::TcpStream::connect(address).expect("connected");

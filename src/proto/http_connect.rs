@@ -4,8 +4,11 @@
 //! The head is parsed by a library and bounded here. What an exit allows is a list of [`Rule`]s;
 //! nothing is allowed that none names.
 
+use core::net::IpAddr;
 use std::fmt;
 use std::str::FromStr;
+
+use super::host;
 
 /// The longest head, of a request or an answer, in bytes.
 pub const HEAD_LIMIT: usize = 8 * 1024;
@@ -16,7 +19,8 @@ const FIELDS_LIMIT: usize = 64;
 /// A host and a port, as CONNECT asks for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// A name in lower case without its final dot, or an IP address without brackets.
+    /// A name in lower case without its final dot, or an IP address without brackets, in the
+    /// [one form](host::normal) that each has.
     pub host: String,
     /// The port, never 0.
     pub port: u16,
@@ -43,26 +47,11 @@ impl FromStr for Authority {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = || {
             let (host, port) = text.rsplit_once(':')?;
-            let port = port.parse().ok().filter(|&port| port != 0)?;
-            Some((normal_host(host)?, port))
+            Some((host::normal(host)?, host::port(port)?))
         };
         let (host, port) = parts().ok_or_else(|| AuthorityError(text.to_owned()))?;
         Ok(Self { host, port })
     }
-}
-
-/// One form for each host: in lower case, a name without its final dot. An IPv6 address is not
-/// rewritten: one that is written otherwise than in a rule is not that rule's.
-fn normal_host(text: &str) -> Option<String> {
-    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let is_address = address.contains(':')
-            && address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte));
-        return is_address.then(|| address.to_ascii_lowercase());
-    }
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let is_name = (1..=253).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    is_name.then_some(name)
 }
 
 /// What an exit allows: `host:port`, `*.domain:port` for every name below a domain, and `*` for
@@ -93,11 +82,14 @@ impl FromStr for Rule {
             let (host, port) = text.rsplit_once(':')?;
             let port = match port {
                 "*" => None,
-                port => Some(port.parse().ok().filter(|&port| port != 0)?),
+                port => Some(host::port(port)?),
             };
             let host = match host.strip_prefix("*.") {
-                Some(domain) => HostRule::Below(format!(".{}", normal_host(domain)?)),
-                None => HostRule::Exactly(normal_host(host)?),
+                Some(domain) => {
+                    let domain = host::normal(domain).filter(|it| it.parse::<IpAddr>().is_err())?;
+                    HostRule::Below(format!(".{domain}"))
+                }
+                None => HostRule::Exactly(host::normal(host)?),
             };
             Some(Self { host, port })
         };
@@ -302,7 +294,13 @@ mod tests {
         assert!(!allowed("*.internal:5432", "evilinternal:5432"));
         assert!(allowed("host:*", "host:1") && !allowed("host:*", "other:1"));
         assert!(allowed("[::1]:22", "[::1]:22") && !allowed("[::1]:22", "[::2]:22"));
-        for text in ["", "host", "*:1", "host:0", "host:x", "::1:22", "*.:1", "a b:1"] {
+        assert!(allowed("[0:0::1]:22", "[::1]:22") && allowed("[::1]:022", "[0::0:1]:22"));
+        assert!(allowed("127.0.0.1:22", "[::ffff:127.0.0.1]:22"));
+        assert!(allowed("[::ffff:7f00:1]:22", "127.1:22") && !allowed("127.1:22", "[::1]:22"));
+        assert!(!allowed("*.example:1", "0x7f.1:1"), "an address is below no domain");
+        for text in
+            ["", "host", "*:1", "host:0", "host:x", "::1:22", "*.:1", "a b:1", "*.0.0.1:1", "a:+1"]
+        {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }
     }

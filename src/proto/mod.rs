@@ -7,6 +7,7 @@ pub mod event;
 pub mod exit;
 pub mod gate;
 pub mod hello;
+pub mod host;
 pub mod http_connect;
 pub mod identity;
 pub mod introduction;

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::proto::identity::Rule;
 
+pub(super) mod doubts;
 mod pem;
 mod print;
 mod read;

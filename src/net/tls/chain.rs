@@ -184,6 +184,13 @@ impl Chain {
     fn root(&self, der: &[u8], below: usize, now: UnixTime) -> Result<(), Misuse> {
         let (_, root) = X509Certificate::from_der(der).map_err(|_| Misuse::Unreadable)?;
         purpose::of_root(&root, self.role, below, seconds(now))?;
+        let is_revoked = self.lists.iter().any(|list| {
+            list.issuer == root.issuer().as_raw()
+                && !matches!(list.parsed.find_serial(root.raw_serial()), Ok(None))
+        });
+        if is_revoked {
+            return Err(Misuse::Revoked(purpose::name(root.subject())));
+        }
         let signs_lists = self.lists.iter().any(|list| list.issuer == root.subject().as_raw());
         if signs_lists { purpose::may_sign_lists(&root) } else { Ok(()) }
     }

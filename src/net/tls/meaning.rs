@@ -181,7 +181,7 @@ fn of_other(other: &OtherError) -> Meaning {
         let kind = match misuse {
             Misuse::Expired(..) => Kind::Expired,
             Misuse::Early(..) => Kind::NotYetValid,
-            Misuse::EarlyList(..) => Kind::Revoked,
+            Misuse::Revoked(..) | Misuse::EarlyList(..) => Kind::Revoked,
             _ => Kind::WrongPurpose,
         };
         return kind.means(misuse.to_string(), "");

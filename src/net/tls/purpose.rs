@@ -64,6 +64,9 @@ pub enum Misuse {
         at = date(*.1)
     )]
     Early(String, i64),
+    /// An authority that is trusted was revoked.
+    #[error("the certificate of {0}, which is trusted, has been revoked: trust it no longer")]
+    Revoked(String),
     /// The list's time has not come.
     #[error(
         "the revocation list of {0} is not valid before {at}: check the clocks, or give the one \
