@@ -47,7 +47,7 @@ pub(super) fn plan(
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
-        let around = Around { folder, secrets: &secrets, buffer: limits.buffer };
+        let around = Around { folder, secrets: &secrets, limits: &limits };
         listeners.extend(listener(table, &around, &mut seen, faults));
     }
     document.finish(faults);
@@ -65,6 +65,16 @@ fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
     set(&mut limits.connections_per_ip, table.take("connections_per_ip", per_ip, faults));
     set(&mut limits.drain, table.take("drain", values::duration, faults));
     set(&mut limits.buffer, table.take("buffer", values::buffer, faults));
+    limits.head = limits.head.min(limits.buffer);
+    if let Some(head) = table.take("head", values::head, faults) {
+        if *head.get_ref() > limits.buffer {
+            let message =
+                format!("a head of this length does not fit a buffer of {}", limits.buffer);
+            let help = "write a larger `buffer`, or a smaller head";
+            faults.add(head.span(), Fault::new(message, "limits.buffer is too small", help));
+        }
+        limits.head = head.into_inner();
+    }
     table.finish(faults);
     limits
 }
@@ -137,6 +147,7 @@ fn listener(
         amplify: amplify.is_some_and(Spanned::into_inner),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
         only_ipv6: false,
+        head: around.limits.head,
     })
 }
 
@@ -231,9 +242,9 @@ fn tls(
     faults: &mut Faults,
 ) -> Option<Tls> {
     let tls = tls::read(table, &tls::Place { address, folder: around.folder }, faults)?;
-    if around.buffer < MIN_TLS_BUFFER {
+    if around.limits.buffer < MIN_TLS_BUFFER {
         let least = units::show_size(MIN_TLS_BUFFER);
-        let message = format!("a record of TLS does not fit a buffer of {}", around.buffer);
+        let message = format!("a record of TLS does not fit a buffer of {}", around.limits.buffer);
         let help = format!("write buffer = \"{least}\" or more in [limits]");
         faults.add(tls.span(), Fault::new(message, "limits.buffer is too small", help));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
-use crate::proto::http_connect::{Authority, Rule};
+use crate::proto::http_connect::{Authority, HEAD_LIMIT, Rule};
 use crate::proto::proxy_protocol::{Trusted, Version};
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
@@ -21,6 +21,9 @@ pub const MIN_BUFFER: usize = 4096;
 
 /// The largest buffer that may be asked for, in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
+
+/// The shortest longest head of HTTP CONNECT that may be asked for, in bytes.
+pub const MIN_HEAD: usize = 1024;
 
 /// Connections open at once through an entry without a file. Each takes two descriptors.
 const ENTRY_CONNECTIONS: usize = 5_000;
@@ -66,6 +69,7 @@ impl Plan {
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
             only_ipv6: false,
+            head: HEAD_LIMIT,
         };
         Self {
             limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
@@ -88,6 +92,9 @@ pub struct Limits {
     pub drain: Duration,
     /// Bytes that a connection may hold in each direction, [`MIN_BUFFER`] to [`MAX_BUFFER`].
     pub buffer: usize,
+    /// Bytes that the head of a request or an answer of HTTP CONNECT may have, [`MIN_HEAD`] to
+    /// 64 KiB and no more than the buffer holds.
+    pub head: usize,
 }
 
 impl Default for Limits {
@@ -97,6 +104,7 @@ impl Default for Limits {
             connections_per_ip: 0,
             drain: Duration::from_secs(30),
             buffer: 65_536,
+            head: HEAD_LIMIT,
         }
     }
 }
@@ -137,6 +145,8 @@ pub struct Listener {
     pub unix_mode: u32,
     /// Whether `[::]` takes IPv6 alone, because another listener has the port for IPv4.
     pub only_ipv6: bool,
+    /// The head that the [`Limits`] allow.
+    pub head: usize,
 }
 
 /// What an admitted peer talks to.

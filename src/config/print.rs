@@ -42,7 +42,8 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "connections = {}", limits.connections)?;
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
-    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))?;
+    writeln!(out, "head = {}", quoted(show_size(limits.head)))
 }
 
 fn write_resolver(out: &mut String, resolver: &Resolver) -> fmt::Result {
@@ -214,6 +215,7 @@ mod tests {
                 connections_per_ip,
                 drain,
                 buffer,
+                head: 1024 + buffer % 3000,
             },
         )
     }
@@ -285,6 +287,7 @@ mod tests {
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
                     only_ipv6: false,
+                    head: 0,
                 };
                 match scheme {
                     0 => plain,
@@ -319,6 +322,7 @@ mod tests {
         (limits(), resolver(), listeners).prop_map(move |(limits, resolver, mut listeners)| {
             for (number, listener) in listeners.iter_mut().enumerate() {
                 listener.name = format!("\"{number}\"");
+                listener.head = limits.head;
                 if let Address::Unix(path) = &mut listener.address {
                     path.push(number.to_string());
                 }

@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 23] = [
+const PUBLIC_KEYS: [&str; 24] = [
     "address",
     "amplify",
     "auth",
@@ -86,6 +86,7 @@ const PUBLIC_KEYS: [&str; 23] = [
     "connections_per_ip",
     "drain",
     "half_close",
+    "head",
     "idle",
     "lifetime",
     "name",

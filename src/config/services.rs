@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{CONNECT, FORWARD, Service, Upstream, service_name};
+use super::plan::{CONNECT, FORWARD, Limits, Service, Upstream, service_name};
 use super::report::{Fault, Faults};
 use super::secrets::Secrets;
 use super::table::Table;
@@ -21,7 +21,7 @@ use super::values;
 pub(super) struct Around<'a> {
     pub(super) folder: &'a Path,
     pub(super) secrets: &'a Secrets,
-    pub(super) buffer: usize,
+    pub(super) limits: &'a Limits,
 }
 
 /// The timeout `connect` of `forward` and `connect` where nothing is said.

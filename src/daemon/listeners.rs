@@ -113,7 +113,11 @@ fn service(
     match &listener.service {
         plan::Service::Own(kind) => Ok(Service::Own(kind.clone())),
         plan::Service::Connect { targets, connect } => Ok(Service::Connect {
-            allowed: Rc::new(Allowed { rules: targets.clone(), limit: *connect }),
+            allowed: Rc::new(Allowed {
+                rules: targets.clone(),
+                head: listener.head,
+                limit: *connect,
+            }),
             user_timeout: listener.user_timeout,
         }),
         plan::Service::Forward { to, connect, upstream } => {
@@ -122,7 +126,7 @@ fn service(
             if let Some((secret, digest)) = &upstream.gate {
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
-            lines.extend(upstream.target.clone().map(Line::Ask));
+            lines.extend(upstream.target.clone().map(|target| Line::Ask(target, listener.head)));
             let limits = Limits { connect: *connect, user_timeout: listener.user_timeout };
             let targets = Rc::new(Targets::new(targets, limits));
             Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })
