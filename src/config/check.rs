@@ -124,10 +124,14 @@ fn listener(
         let help = "remove it: a stream cannot be asked for under a forged address";
         faults.add(amplify.span(), Fault::new(message, "not udp", help));
     }
-    if let (Some(mode), Some(Address::Tcp(_) | Address::Udp(_))) = (&unix_mode, place) {
-        let message = "`unix_mode` is for Unix sockets";
+    let message = match place {
+        Some(Address::Tcp(_) | Address::Udp(_)) => Some("`unix_mode` is for Unix sockets"),
+        Some(it) if it.is_abstract() => Some("no permissions keep anybody from an abstract name"),
+        _ => None,
+    };
+    if let (Some(mode), Some(message)) = (&unix_mode, message) {
         let help = "remove it, or listen on unix:///path";
-        faults.add(mode.span(), Fault::new(message, "not a Unix socket", help));
+        faults.add(mode.span(), Fault::new(message, "not for this address", help));
     }
     if let Some(name) = &name {
         seen.name(name, faults);

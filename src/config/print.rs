@@ -90,6 +90,7 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     }
     match &listener.address {
         Address::Udp(_) => return writeln!(out, "amplify = {}", listener.amplify),
+        Address::Unix(_) if listener.address.is_abstract() => {}
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }

@@ -22,4 +22,5 @@ pub mod tls_probe;
 pub mod trace;
 pub mod udp;
 pub mod udp_peer;
+pub mod unix;
 pub mod wire;
