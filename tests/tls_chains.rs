@@ -170,7 +170,7 @@ fn a_certificate_for_something_else_is_refused() {
     refused(&other.make(), "RequiredEkuNotFound");
     let mut other = plan(Role::Client);
     other.root.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    refused(&other.make(), "signs certificates for other purposes only");
+    refused(&other.make(), "is for other purposes only");
 }
 
 #[test]
@@ -238,11 +238,26 @@ fn a_root_has_its_time_too() {
 fn an_owner_who_is_trusted_for_itself_need_be_no_authority() {
     let mut own = plan(Role::Client).own;
     own.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let alone = Issuer::self_signed(own, key()).expect("signed");
     let mut world = plan(Role::Client).make();
-    world.own = alone.der().clone();
-    let known = [alone.der().clone()];
-    assert_eq!(world.verdict_among(&known, &known), Ok(()));
+    let mut verdict = |own: CertificateParams| {
+        let alone = own.self_signed(&key()).expect("signed").der().clone();
+        world.own = alone.clone();
+        world.verdict_among(&[alone.clone()], &[alone])
+    };
+    assert_eq!(verdict(own.clone()), Ok(()));
+    // As `openssl req -x509` makes them.
+    let mut authority = own.clone();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    assert_eq!(verdict(authority), Ok(()));
+    let mut old = own.clone();
+    old.not_after = date_time_ymd(2021, 1, 1);
+    assert!(verdict(old).expect_err("its time is over").contains("expired on 2021-01-01"));
+    let mut other = own.clone();
+    other.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    assert!(verdict(other).expect_err("a server's").contains("is for other purposes only"));
+    let mut signer = own;
+    signer.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    assert!(verdict(signer).expect_err("not to sign with").contains("prove itself"));
 }
 
 #[test]

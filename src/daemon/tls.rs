@@ -6,11 +6,12 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, DistinguishedName, Error, ServerConfig};
 
 use super::open_error::{OpenError, TlsError};
 use crate::config::{
-    Address, ClientAuth, Clients, HostPort, Plan, Tls, Version, plan, system_authorities,
+    Address, Authorities, ClientAuth, Clients, HostPort, Plan, Tls, Version, plan,
+    system_authorities,
 };
 use crate::net::forward::Secure;
 use crate::net::tls::chain::Chain;
@@ -21,6 +22,10 @@ use crate::net::tls::key_log::KeyLogFile;
 use crate::net::tls::purpose::Role;
 use crate::net::tls::ticket::Ticketer;
 use crate::net::tls::verifier;
+
+/// The most bytes that the names of authorities may have together (RFC 8446, section 4.2.4, allows
+/// 65,535, and other extensions want room).
+const MAX_HINTS: usize = 60_000;
 
 /// What the listener called `name` speaks.
 ///
@@ -152,7 +157,8 @@ fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider)
             .with_crls(lists.iter().copied().cloned())
             .enforce_revocation_expiration()
-            .add_root_hint_subjects(authorities.names());
+            .clear_root_hint_subjects()
+            .add_root_hint_subjects(hints(authorities));
     let builder = match clients.auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required => builder,
@@ -165,4 +171,12 @@ fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         return Ok(sound);
     }
     Ok(Arc::new(Allowed::new(sound, clients.allow.clone())))
+}
+
+/// The authorities whose certificates clients are told to show; none, which is any, where their names
+/// would not fit into the message.
+fn hints(authorities: &Authorities) -> Vec<DistinguishedName> {
+    let names = authorities.names();
+    let len: usize = names.iter().map(|name| name.as_ref().len() + size_of::<u16>()).sum();
+    if len > MAX_HINTS { Vec::new() } else { names }
 }

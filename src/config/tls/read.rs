@@ -17,6 +17,9 @@ use crate::config::table::Table;
 use crate::config::values;
 use crate::proto::identity::{RULE_FORMS, Rule};
 
+/// The most application protocols of a side.
+const MAX_PROTOCOLS: usize = 64;
+
 /// Where a listener's TLS is read: what belongs to it but stands elsewhere.
 pub(in crate::config) struct Place<'a> {
     /// The listener's address.
@@ -189,10 +192,14 @@ fn versions(value: DeValue<'_>) -> Result<Vec<Version>, Fault> {
     Ok(versions)
 }
 
-/// Names of protocols: one to 255 bytes each (RFC 7301).
+/// Names of protocols: one to 255 bytes each (RFC 7301), and no more than a greeting has room for.
 pub(super) fn protocols(value: DeValue<'_>) -> Result<Vec<String>, Fault> {
     let names = values::names(value)?.into_iter().map(Spanned::into_inner);
     let names: Vec<_> = names.collect();
+    if names.len() > MAX_PROTOCOLS {
+        let help = format!("write {MAX_PROTOCOLS} at the most");
+        return Err(Fault::new("too many protocols", "too many", help));
+    }
     if names.iter().all(|name| (1..=255).contains(&name.len())) {
         return Ok(names);
     }

@@ -5,7 +5,8 @@
 //! from nginx or HAProxy expects that all of it counts: so a [`Chain`] judges every path that webpki
 //! finds once more, and one that it does not like is passed over for the next.
 //!
-//! Invariant: nothing is accepted here that webpki would refuse.
+//! Invariant: nothing is accepted here that webpki would refuse, but for a certificate that is
+//! itself among those that are trusted.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -118,6 +119,9 @@ impl Chain {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), ChainError> {
+        if let Some(verdict) = self.pinned(own, now) {
+            return verdict.map_err(ChainError::Misuse);
+        }
         let parsed = EndEntityCert::try_from(own).map_err(ChainError::Webpki)?;
         let misuse = RefCell::new(None);
         let judge = |path: &VerifiedPath<'_>| {
@@ -142,6 +146,16 @@ impl Chain {
             Some(misuse) => ChainError::Misuse(misuse),
             None => ChainError::Webpki(error),
         })
+    }
+
+    /// The verdict on a certificate that is trusted itself, and may be an authority's, which webpki
+    /// would not have; `None` for all others. Where there are lists it needs one as they do.
+    fn pinned(&self, own: &CertificateDer<'_>, now: UnixTime) -> Option<Result<(), Misuse>> {
+        if !self.lists.is_empty() || !self.anchors.iter().any(|it| it.certificate == *own) {
+            return None;
+        }
+        let (_, parsed) = X509Certificate::from_der(own).ok()?;
+        Some(purpose::of_pinned(&parsed, self.role, seconds(now)))
     }
 
     /// What webpki does not ask of a path.

@@ -50,7 +50,7 @@ pub enum Misuse {
     #[error("{0} allows fewer authorities below it than the chain has (pathlen)")]
     TooLong(String),
     /// The root is for something else.
-    #[error("{0} signs certificates for other purposes only (extended key usage)")]
+    #[error("{0}, which is trusted, is for other purposes only (extended key usage)")]
     OtherPurpose(String),
     /// The root demands something that is unknown here.
     #[error("{0} has a critical extension that is unknown here ({1})")]
@@ -122,14 +122,6 @@ pub(super) fn of_root(
     now: i64,
 ) -> Result<(), Misuse> {
     of_authority(root)?;
-    let validity = root.validity();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    if until < now {
-        return Err(Misuse::Expired(owner(root), until));
-    }
-    if from > now {
-        return Err(Misuse::Early(owner(root), from));
-    }
     let constraints = root.basic_constraints().map_err(|_| Misuse::Unreadable)?;
     match constraints.map(|it| it.value) {
         Some(constraints) if !constraints.ca => return Err(Misuse::NoAuthority(owner(root))),
@@ -143,13 +135,32 @@ pub(super) fn of_root(
         None if root.version().0 == 0 || usage(root)?.is_some() => {}
         None => return Err(Misuse::NoAuthority(owner(root))),
     }
+    of_trusted(root, role, now)
+}
+
+/// The owner's own certificate, which is trusted as it is: nobody else needs to have signed it.
+pub(super) fn of_pinned(own: &X509Certificate<'_>, role: Role, now: i64) -> Result<(), Misuse> {
+    of_owner(own, role)?;
+    of_trusted(own, role, now)
+}
+
+/// What webpki asks of every certificate but those that are trusted.
+fn of_trusted(root: &X509Certificate<'_>, role: Role, now: i64) -> Result<(), Misuse> {
+    let validity = root.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    if until < now {
+        return Err(Misuse::Expired(owner(root), until));
+    }
+    if from > now {
+        return Err(Misuse::Early(owner(root), from));
+    }
     let purposes = root.extended_key_usage().map_err(|_| Misuse::Unreadable)?;
-    let is_for = |role| match (role, &purposes) {
+    let is_for = match (role, purposes.map(|it| it.value)) {
         (_, None) => true,
-        (Role::Client, Some(purposes)) => purposes.value.client_auth,
-        (Role::Server, Some(purposes)) => purposes.value.server_auth,
+        (Role::Client, Some(purposes)) => purposes.client_auth,
+        (Role::Server, Some(purposes)) => purposes.server_auth,
     };
-    if !is_for(role) {
+    if !is_for {
         return Err(Misuse::OtherPurpose(owner(root)));
     }
     let unknown = root.extensions().iter().find(|extension| {

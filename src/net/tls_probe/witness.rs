@@ -144,8 +144,10 @@ impl Witness {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
         let (roots, others) = (&self.roots, self.chain.others(intermediates));
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, &others, at, algorithms)?;
-        Ok(self.chain.verify(end_entity, &others, at)?)
+        let Err(error) = self.chain.verify(end_entity, &others, at) else { return Ok(()) };
+        let plain =
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, &others, at, algorithms);
+        Err(plain.err().unwrap_or_else(|| error.into()))
     }
 }
 
