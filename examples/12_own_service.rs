@@ -159,7 +159,7 @@ fn main() -> io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let secret = Secret::new("ali baba", b"open sesame".to_vec().into());
     let keyring = Rc::new(Keyring::new(Digest::Sha256, [&secret]));
-    let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), None)?;
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), false, None)?;
     println!("listening on {}", listener.bound());
     let pool = Pool::new(16 * 1024, 8);
     let mut reactor = Reactor::new(pool, Box::new(Log), SystemClock::new())?;

@@ -85,7 +85,7 @@ pub(crate) struct Check {
 /// `turnstile connect`.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, or host:port for tcp
+    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, unix:@name, or host:port for tcp
     pub(crate) address: Address,
     /// How to get in
     #[command(flatten)]

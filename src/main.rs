@@ -41,7 +41,8 @@ fn main() -> ExitCode {
                 return ExitCode::from(EX_CONFIG);
             }
             let _ = writeln!(io::stderr(), "turnstile: {error:#}");
-            ExitCode::FAILURE
+            // What can be known before anything is opened is a matter of the configuration.
+            if error.is::<daemon::OpenError>() { EX_CONFIG.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -73,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
     let plan = config::load(&Source::from_option(configuration.config))?;
+    daemon::check(&plan)?;
     let log = daemon::log::start("info");
     let outcome = Daemon::open(&plan, &log).and_then(|daemon| daemon.run(&log));
     log.finish();
@@ -109,6 +111,7 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
 fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
+    daemon::check(&plan)?;
     for warning in plan.warnings(Timestamp::now()) {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }

@@ -161,6 +161,8 @@ fn wrong_values_are_pointed_at() {
         ("unauthenticated = 0", "2:19 `unauthenticated`: 0 is out of range"),
         ("drain = 5", "2:9 `drain`: expected a duration, found a whole number"),
         ("buffer = 4095", "2:10 `buffer`: 4095 is out of range"),
+        ("head = '100KiB'", "2:8 `head`: 100KiB is out of range"),
+        ("buffer = 4096\nhead = '8KiB'", "3:8 a head of this length does not fit a buffer of 4096"),
         ("buffer = '2MiB'", "2:10 `buffer`: 2MiB is out of range"),
         ("bufer = 4096", "2:1 unknown key `bufer` in [limits]"),
     ];

@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::issue::{Authority, IssueError, Issued};
+use crate::proto::pem::{self, BYTE_ORDER_MARK, PemError};
 
 /// Who may read a private key: its owner.
 const KEY_MODE: u32 = 0o600;
@@ -40,6 +40,14 @@ pub enum StoreError {
     /// It is there already.
     #[error("{} exists and is left as it is; --force replaces it", .0.display())]
     Exists(PathBuf),
+    /// It is not the PEM that it should be.
+    #[error("{}: it {reason}; {}", path.display(), reason.help())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: PemError,
+    },
     /// It holds no certificate.
     #[error("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
@@ -98,15 +106,19 @@ pub fn load_authority(directory: &Path) -> Result<Authority, StoreError> {
     let paths = Paths::new(directory, "ca");
     let certificate = read_certificate(&paths.certificate)?;
     let key = Zeroizing::new(read(&paths.key)?);
-    let key = std::str::from_utf8(&key).unwrap_or_default();
+    let key = key.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&key);
+    let key = std::str::from_utf8(key).unwrap_or_default();
     Authority::new(&certificate, key)
         .map_err(|reason| StoreError::Authority { directory: directory.to_owned(), reason })
 }
 
 /// The first certificate of a PEM file.
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, StoreError> {
-    CertificateDer::from_pem_slice(&read(path)?)
-        .map_err(|_| StoreError::NoCertificate(path.to_owned()))
+    let blocks = pem::read(&read(path)?)
+        .map_err(|reason| StoreError::Damaged { path: path.to_owned(), reason })?;
+    let first = blocks.into_iter().find(|block| block.label.ends_with("CERTIFICATE"));
+    let first = first.ok_or_else(|| StoreError::NoCertificate(path.to_owned()))?;
+    Ok(CertificateDer::from(first.bytes.to_vec()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {

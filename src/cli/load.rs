@@ -16,7 +16,7 @@ use super::{Credentials, Tls};
 /// `turnstile load`.
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path,
+    /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path, unix:@name,
     /// or host:port for tcp
     pub(crate) address: Address,
     /// How many connections there are at a time

@@ -7,22 +7,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
-use crate::proto::http_connect::{Authority, Rule};
+use crate::proto::http_connect::{Authority, HEAD_LIMIT, Rule};
 use crate::proto::proxy_protocol::{Trusted, Version};
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::{Credential, Tls, UpstreamTls};
+use super::tls::{Tls, UpstreamTls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
 
 /// The largest buffer that may be asked for, in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
+
+/// The shortest longest head of HTTP CONNECT that may be asked for, in bytes.
+pub const MIN_HEAD: usize = 1024;
 
 /// Connections open at once through an entry without a file. Each takes two descriptors.
 const ENTRY_CONNECTIONS: usize = 5_000;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+    /// The file that it was read from, where it was.
+    pub file: Option<PathBuf>,
 }
 
 impl Plan {
@@ -68,37 +71,16 @@ impl Plan {
             user_timeout: None,
             amplify: false,
             unix_mode: DEFAULT_UNIX_MODE,
+            only_ipv6: false,
+            head: HEAD_LIMIT,
         };
         Self {
             limits: Limits::of(ENTRY_CONNECTIONS),
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],
+            file: None,
         }
-    }
-
-    /// What will not work as it is hoped, although it is no mistake in the configuration: a
-    /// sentence for each.
-    #[must_use]
-    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
-        let expired = credentials
-            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
-            .filter(|(_, credential)| credential.expires <= now)
-            .map(|(name, Credential { cert, expires, .. })| {
-                format!(
-                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
-                     clients will refuse it; make a new one"
-                )
-            });
-        let everyone = |it: &&Listener| it.proxies.iter().any(Trusted::is_everyone);
-        let credulous = self.listeners.iter().filter(everyone).map(|Listener { name, .. }| {
-            format!(
-                "listener `{name}`: proxy_protocol_from holds every address there is, so anyone \
-                 can claim to be anyone; name the proxies alone"
-            )
-        });
-        expired.chain(credulous).collect()
     }
 }
 
@@ -116,6 +98,9 @@ pub struct Limits {
     pub drain: Duration,
     /// Bytes that a connection may hold in each direction, [`MIN_BUFFER`] to [`MAX_BUFFER`].
     pub buffer: usize,
+    /// Bytes that the head of a request or an answer of HTTP CONNECT may have, [`MIN_HEAD`] to
+    /// 64 KiB and no more than the buffer holds.
+    pub head: usize,
 }
 
 impl Limits {
@@ -132,6 +117,7 @@ impl Limits {
             unauthenticated: most,
             drain: Duration::from_secs(30),
             buffer: 65_536,
+            head: HEAD_LIMIT,
         }
     }
 }
@@ -176,6 +162,10 @@ pub struct Listener {
     pub amplify: bool,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+    /// Whether `[::]` takes IPv6 alone, because another listener has the port for IPv4.
+    pub only_ipv6: bool,
+    /// The head that the [`Limits`] allow.
+    pub head: usize,
 }
 
 /// What an admitted peer talks to.

@@ -43,7 +43,8 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
     writeln!(out, "unauthenticated = {}", limits.unauthenticated)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
-    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))?;
+    writeln!(out, "head = {}", quoted(show_size(limits.head)))
 }
 
 fn write_resolver(out: &mut String, resolver: &Resolver) -> fmt::Result {
@@ -90,6 +91,7 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     }
     match &listener.address {
         Address::Udp(_) => return writeln!(out, "amplify = {}", listener.amplify),
+        Address::Unix(_) if listener.address.is_abstract() => {}
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
@@ -216,6 +218,7 @@ mod tests {
             unauthenticated: counts.2,
             drain,
             buffer,
+            head: 1024 + buffer % 3000,
         })
     }
 
@@ -285,6 +288,8 @@ mod tests {
                     user_timeout,
                     amplify: false,
                     unix_mode: DEFAULT_UNIX_MODE,
+                    only_ipv6: false,
+                    head: 0,
                 };
                 match scheme {
                     0 => plain,
@@ -319,11 +324,12 @@ mod tests {
         (limits(), resolver(), listeners).prop_map(move |(limits, resolver, mut listeners)| {
             for (number, listener) in listeners.iter_mut().enumerate() {
                 listener.name = format!("\"{number}\"");
+                listener.head = limits.head;
                 if let Address::Unix(path) = &mut listener.address {
                     path.push(number.to_string());
                 }
             }
-            Plan { limits, resolver, secrets: secrets.clone(), listeners }
+            Plan { limits, resolver, secrets: secrets.clone(), listeners, file: None }
         })
     }
 

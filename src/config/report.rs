@@ -86,6 +86,7 @@ const PUBLIC_KEYS: [&str; 24] = [
     "connections_per_ip",
     "drain",
     "half_close",
+    "head",
     "idle",
     "lifetime",
     "name",

@@ -12,14 +12,14 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
-use crate::proto::http_connect::{Authority, AuthorityError, Rule, RuleError};
+use crate::proto::http_connect::{Authority, AuthorityError, MAX_HEAD, Rule, RuleError};
 use crate::proto::proxy_protocol::trust::TRUSTED_FORMS;
 use crate::proto::proxy_protocol::{Trusted, TrustedError, Version, VersionError};
 use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, service_name};
+use super::plan::{MAX_BUFFER, MIN_BUFFER, MIN_HEAD, Service, service_name};
 use super::report::Fault;
 use super::units;
 
@@ -264,13 +264,20 @@ pub(super) fn count(value: DeValue<'_>, range: RangeInclusive<usize>) -> Result<
 
 /// Bytes of a buffer: a whole number, or a text such as `64KiB`.
 pub(super) fn buffer(value: DeValue<'_>) -> Result<usize, Fault> {
-    let DeValue::String(text) = &value else {
-        return count(value, MIN_BUFFER..=MAX_BUFFER);
-    };
-    let (least, most) = (units::show_size(MIN_BUFFER), units::show_size(MAX_BUFFER));
+    size(value, MIN_BUFFER..=MAX_BUFFER)
+}
+
+/// Bytes of a head of HTTP CONNECT, written likewise.
+pub(super) fn head(value: DeValue<'_>) -> Result<usize, Fault> {
+    size(value, MIN_HEAD..=MAX_HEAD)
+}
+
+fn size(value: DeValue<'_>, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    let DeValue::String(text) = &value else { return count(value, range) };
+    let (least, most) = (units::show_size(*range.start()), units::show_size(*range.end()));
     let right = format!("write a size from \"{least}\" to \"{most}\"");
     match units::parse_size(text) {
-        Ok(size) if (MIN_BUFFER..=MAX_BUFFER).contains(&size) => Ok(size),
+        Ok(size) if range.contains(&size) => Ok(size),
         Ok(_) => Err(Fault::new(format!("{text} is out of range"), "out of range", right)),
         Err(error) => Err(Fault::new(error.to_string(), "not a size", right)),
     }

@@ -63,7 +63,7 @@ pub fn open(
     match (&listener.address, &listener.service) {
         (Address::Udp(at), plan::Service::Own(service)) => {
             for address in resolve(listener, at)? {
-                let server = UdpServer::bind(address)
+                let server = UdpServer::bind(address, listener.only_ipv6)
                     .map_err(|error| bind_error(&format!("udp://{address}"), error))?;
                 sources.push(datagrams(listener, service, server, address));
             }
@@ -76,7 +76,7 @@ pub fn open(
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
             let offer = offer(listener, names, key_log)?;
             for address in resolve(listener, at)? {
-                let opened = Listener::tcp(address, listener.user_timeout)
+                let opened = Listener::tcp(address, listener.only_ipv6, listener.user_timeout)
                     .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
                 sources.push(acceptor(listener, &offer, opened));
             }
@@ -113,7 +113,11 @@ fn service(
     match &listener.service {
         plan::Service::Own(kind) => Ok(Service::Own(kind.clone())),
         plan::Service::Connect { targets, connect } => Ok(Service::Connect {
-            allowed: Rc::new(Allowed { rules: targets.clone(), limit: *connect }),
+            allowed: Rc::new(Allowed {
+                rules: targets.clone(),
+                head: listener.head,
+                limit: *connect,
+            }),
             user_timeout: listener.user_timeout,
         }),
         plan::Service::Forward { to, connect, upstream } => {
@@ -122,7 +126,7 @@ fn service(
             if let Some((secret, digest)) = &upstream.gate {
                 lines.push(Line::Answer(secret.clone(), *digest));
             }
-            lines.extend(upstream.target.clone().map(Line::Ask));
+            lines.extend(upstream.target.clone().map(|target| Line::Ask(target, listener.head)));
             let limits = Limits { connect: *connect, user_timeout: listener.user_timeout };
             let targets = Rc::new(Targets::new(targets, limits));
             Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })

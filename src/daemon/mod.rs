@@ -47,7 +47,9 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
+pub use open_error::OpenError;
 pub use start::{Daemon, StartError};
+pub use tls::check;
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.

@@ -7,13 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
 use super::socket::{self, Socket, Stream};
+use super::unix;
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
 
@@ -28,7 +29,7 @@ const CALL_COST: u64 = 16_000;
 pub enum Target {
     /// TCP.
     Tcp(SocketAddr),
-    /// A Unix stream socket.
+    /// A Unix stream socket: its path, or its abstract name behind an `@`.
     Unix(PathBuf),
 }
 
@@ -36,7 +37,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Unix(path) => f.write_str(&unix::show(path)),
         }
     }
 }
@@ -83,7 +84,7 @@ pub fn begin_on<S: Source>(
 fn call(terms: Terms, target: &Target) -> io::Result<Stream> {
     let address = match target {
         Target::Tcp(address) => *address,
-        Target::Unix(path) => return Ok(Stream::Unix(UnixStream::connect(path)?)),
+        Target::Unix(path) => return Ok(Stream::Unix(unix::connect(path)?)),
     };
     let stream = match terms.source {
         Some(source) => connect_from(source, address)?,

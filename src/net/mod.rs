@@ -24,4 +24,5 @@ pub mod tls_probe;
 pub mod trace;
 pub mod udp;
 pub mod udp_peer;
+pub mod unix;
 pub mod wire;

@@ -67,15 +67,15 @@ pub struct Batch {
 }
 
 impl UdpServer {
-    /// Binds `address`.
+    /// Binds `address`; `[::]` takes IPv4 too where the system allows it, and not with `only_ipv6`.
     ///
     /// # Errors
     /// Those of `bind(2)`.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, only_ipv6: bool) -> io::Result<Self> {
         let kind = Type::DGRAM.nonblocking().cloexec();
         let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         if address.is_ipv6() {
-            socket.set_only_v6(!address.ip().is_unspecified())?;
+            socket.set_only_v6(only_ipv6 || !address.ip().is_unspecified())?;
         }
         socket.bind(&address.into())?;
         Ok(Self {

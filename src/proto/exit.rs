@@ -23,6 +23,8 @@ use super::pipe::Pipe;
 pub struct Allowed {
     /// What may be asked for.
     pub rules: Vec<Rule>,
+    /// How long the head of a request may be, in bytes.
+    pub head: usize,
     /// How long the request and the call may take together.
     pub limit: Option<Duration>,
 }
@@ -98,7 +100,7 @@ impl<E: End> Exit<E> {
 
     /// Reads the request, as far as it is there.
     fn read(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> Result<Progress, Refusal> {
-        let Some((target, len)) = read_request(to.bytes())? else {
+        let Some((target, len)) = read_request(to.bytes(), self.allowed.head)? else {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
             }

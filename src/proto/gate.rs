@@ -106,6 +106,13 @@ impl Secret {
         &self.name
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "one without bytes is refused beforehand")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether this secret is exactly `bytes`, in time that depends on the length alone.
     #[must_use]
     pub fn is(&self, bytes: &[u8]) -> bool {

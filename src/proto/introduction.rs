@@ -21,8 +21,9 @@ use super::pipe::Pipe;
 pub enum Line {
     /// A gate asks; this secret answers.
     Answer(Secret, Digest),
-    /// An exit is asked to carry bytes to this target.
-    Ask(Authority),
+    /// An exit is asked to carry bytes to this target; its answer may be so many bytes long, without
+    /// what it says after a no.
+    Ask(Authority, usize),
 }
 
 /// An end that introduces itself first.
@@ -184,7 +185,7 @@ impl Introduction {
                     self.outgoing.append(turn.pool, answer.as_bytes());
                     CHALLENGE_LEN
                 }
-                Line::Ask(target) => {
+                Line::Ask(target, limit) => {
                     if !self.has_asked {
                         let request = http_connect::request(target);
                         let put = self.outgoing.append(turn.pool, request.as_bytes());
@@ -196,7 +197,7 @@ impl Introduction {
                         break;
                     }
                     let is_all = !self.incoming.wants_more(turn.pool);
-                    match http_connect::read_answer(self.incoming.bytes(), is_all) {
+                    match http_connect::read_answer(self.incoming.bytes(), is_all, *limit) {
                         Ok(Some(len)) => len,
                         Ok(None) => break,
                         Err(said) => {
@@ -305,7 +306,7 @@ mod tests {
         let secret = Secret::new("demo", b"key".to_vec().into());
         vec![
             Line::Answer(secret, Digest::Sha256),
-            Line::Ask("db.internal:5432".parse().expect("host:port")),
+            Line::Ask("db.internal:5432".parse().expect("host:port"), http_connect::HEAD_LIMIT),
         ]
     }
 

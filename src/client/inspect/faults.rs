@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::certificates::describe::{Description, distinguished_name, printable};
 use crate::config::units::show_duration;
+use crate::net::tls::meaning::{self, RENEW};
 use crate::net::tls_probe::{CertificateRequest, Failure, Presented, Sighting};
 
 /// How many bytes are shown of an answer that is not TLS.
@@ -102,6 +103,23 @@ pub(super) fn find(case: &Case<'_>) -> Vec<Fault> {
 }
 
 impl Kind {
+    /// What the catalogue of certificates' faults calls it.
+    fn of(kind: meaning::Kind) -> Self {
+        match kind {
+            meaning::Kind::Expired => Self::Expired,
+            meaning::Kind::NotYetValid => Self::NotYetValid,
+            meaning::Kind::UnknownIssuer => Self::UnknownIssuer,
+            meaning::Kind::WrongName => Self::WrongName,
+            meaning::Kind::NoAlternativeNames => Self::NoAlternativeNames,
+            meaning::Kind::Authority => Self::AuthorityAsServer,
+            meaning::Kind::OldVersion => Self::OldVersion,
+            meaning::Kind::WrongPurpose => Self::WrongPurpose,
+            meaning::Kind::Revoked | meaning::Kind::NotAllowed | meaning::Kind::Other => {
+                Self::BadCertificate
+            }
+        }
+    }
+
     fn says(self, sentence: impl Into<String>) -> Fault {
         Fault { kind: self, sentence: sentence.into() }
     }
@@ -309,7 +327,7 @@ impl Case<'_> {
         let Description { not_before, not_after, .. } = certificate;
         if *not_after < self.now {
             return Some(Kind::Expired.says(format!(
-                "{whose} expired on {not_after}, {} ago: have it renewed",
+                "{whose} expired on {not_after}, {} ago: {RENEW}",
                 days(*not_after, self.now)
             )));
         }
@@ -344,16 +362,16 @@ impl Case<'_> {
                     purposes.unwrap_or_default()
                 )))
             }
-            E::BadSignature => Some(Kind::BadCertificate.says(
-                "a signature in the chain is wrong: an authority has changed its key and kept its \
-                 name, or the certificate was changed; trust the authority's present certificate \
-                 (--ca), or have the server's issued anew",
-            )),
-            _ if !said.is_empty() => None,
-            other => Some(Kind::BadCertificate.says(format!(
-                "the certificate is not acceptable ({}): have it issued anew",
-                printable(&other.to_string())
+            E::BadSignature => Some(Kind::BadCertificate.says(format!(
+                "a signature in the chain is wrong, {} (--ca)",
+                meaning::of(verdict)
             ))),
+            other => {
+                let meaning = meaning::of(other);
+                let kind = Kind::of(meaning.kind);
+                let is_new = said.is_empty() || meaning.kind == meaning::Kind::WrongPurpose;
+                is_new.then(|| kind.says(printable(&meaning.to_string())))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
-use rustls::pki_types::InvalidDnsNameError;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError};
 
 use crate::config::{
     HostPort, PemError, ResolveError, Version, authorities, credential, system_authorities,
@@ -86,13 +86,14 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
     let name = request.server_name.unwrap_or_else(|| address.host.clone());
     let expected =
         server_name(&name).map_err(|error| InspectError::ServerName(name.clone(), error))?;
-    let trust = trust(ca)?;
+    let (trust, authorities) = trust(ca)?;
     let shown = request.credential.map(|(certificate, key)| credential(&certificate, &key));
     let shown = shown.transpose().map_err(InspectError::Credential)?;
     let key_log = KeyLogFile::from_environment()?;
     let warnings = key_log.iter().map(|key_log| key_log.warning()).collect();
     let setup = Setup {
         roots: trust.roots.clone(),
+        authorities,
         credential: shown.map(|shown| shown.certified),
         alpn,
         versions: Version::only(version),
@@ -110,13 +111,17 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
     Ok(Inspected { report: Report::new(&address, &case, second.as_ref()), warnings })
 }
 
-fn trust(ca: Option<PathBuf>) -> Result<Trust, InspectError> {
-    let roots = match &ca {
-        Some(file) => authorities(file).map_err(InspectError::Authorities)?,
+/// Whom to trust, and the certificates of those of whom they are known.
+fn trust(ca: Option<PathBuf>) -> Result<(Trust, Vec<CertificateDer<'static>>), InspectError> {
+    let (roots, known) = match &ca {
+        Some(file) => {
+            let given = authorities(file).map_err(InspectError::Authorities)?;
+            (RootCertStore::clone(&given.roots), given.certificates)
+        }
         // That a system trusts nobody is reported when it matters.
-        None => system_authorities().unwrap_or_else(|_| RootCertStore::empty()),
+        None => (system_authorities().unwrap_or_else(|_| RootCertStore::empty()), Vec::new()),
     };
-    Ok(Trust { roots, file: ca })
+    Ok((Trust { roots, file: ca }, known))
 }
 
 fn can_resume(first: &Sighting) -> bool {

@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion};
 
+use super::chain::Chain;
 use super::key_log::KeyLogFile;
+use super::purpose::Role;
 use super::trust::Credulous;
+use super::verifier::Servers;
 
 /// What a client trusts, shows and speaks.
 pub struct Client {
     /// The authorities to trust; `None` believes every certificate.
     pub roots: Option<Arc<RootCertStore>>,
+    /// The certificates of authorities, those of `roots` among them, where they are known.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// What is shown to a server that asks.
     pub credential: Option<Arc<CertifiedKey>>,
     /// The versions to speak.
@@ -37,7 +42,15 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)?;
         let builder = match self.roots {
-            Some(roots) => builder.with_root_certificates(roots),
+            Some(roots) => {
+                let plain =
+                    WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
+                        .build()
+                        .map_err(|error| Error::General(error.to_string()))?;
+                let chain = Chain::new(Role::Server, roots, &self.authorities);
+                let verifier = Arc::new(Servers::new(chain, plain));
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
             None => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
             }
