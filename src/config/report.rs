@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 24] = [
+const PUBLIC_KEYS: [&str; 25] = [
     "address",
     "amplify",
     "auth",
