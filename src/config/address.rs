@@ -19,6 +19,13 @@ pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) less its closing NUL.
 const MAX_UNIX_PATH: usize = 107;
 
+/// The longest host name, and the longest part of one, in bytes (RFC 1035, 2.3.4; RFC 1123, 2.1).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// The longest name of an interface, in bytes: `IFNAMSIZ` less its closing NUL.
+const MAX_ZONE: usize = 15;
+
 /// Where to listen, or where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
@@ -35,7 +42,8 @@ pub enum Address {
 /// A host, by name or by number, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets.
+    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets and with
+    /// its zone, if it has one.
     pub host: String,
     /// The port; 0 lets the system choose one to listen on.
     pub port: u16,
@@ -70,7 +78,14 @@ impl HostPort {
         !self.host.contains(':') && self.host.parse::<IpAddr>().is_err()
     }
 
-    /// Every socket address that this host and port stand for; never none.
+    /// Whether the host is an IPv6 address that means something only behind one interface, which it
+    /// names (`fe80::1%eth0`).
+    #[must_use]
+    pub fn has_zone(&self) -> bool {
+        self.host.contains('%')
+    }
+
+    /// Every socket address that this host and port stand for, each once; never none.
     ///
     /// A host name is looked up by the system's resolver, which blocks, for seconds when a name
     /// server does not answer: for start-up only, never inside the event loop.
@@ -79,8 +94,13 @@ impl HostPort {
     /// The host is unknown, or the resolver failed.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
         let unknown = |reason| ResolveError { host: self.host.clone(), reason };
-        let found: Vec<_> =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?.collect();
+        let mut found: Vec<SocketAddr> = Vec::new();
+        for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)? {
+            // Some hosts files name one address twice.
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
         if found.is_empty() {
             return Err(unknown(io::Error::other("the name has no address")));
         }
@@ -168,11 +188,29 @@ fn parse_host(host: &str) -> Result<String, String> {
     if host.contains(':') {
         return Err("an IPv6 address goes in brackets, as in [::1]:80".to_owned());
     }
+    if let Some(ascii) = ascii_form(host) {
+        return Err(format!("in the name system this host is written {ascii}; write that"));
+    }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !host.bytes().all(allowed) {
         return Err("a host is a name or an IP address, with nothing around it".to_owned());
     }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.len() > MAX_NAME || name.split('.').any(|label| !(1..=MAX_LABEL).contains(&label.len()))
+    {
+        return Err(format!(
+            "this cannot be a name: each of its parts has 1 to {MAX_LABEL} characters, and the \
+             whole {MAX_NAME} at the most"
+        ));
+    }
     Ok(host.to_ascii_lowercase())
+}
+
+/// How a host name with other letters than those of ASCII is written in the name system (RFC 5891);
+/// `None` where it has none, or cannot be written there.
+pub(super) fn ascii_form(host: &str) -> Option<String> {
+    let ascii = idna::domain_to_ascii(host).ok().filter(|_| !host.is_ascii())?;
+    ascii.split('.').any(|label| label.starts_with("xn--")).then_some(ascii)
 }
 
 /// An IPv6 address, with the zone that a link-local one needs (`fe80::1%eth0`, RFC 6874 less its
@@ -183,11 +221,15 @@ fn parse_ipv6(text: &str) -> Result<String, String> {
     let number = IpAddr::V6(number.parse::<Ipv6Addr>().map_err(|_| wrong())?);
     match zone {
         None => Ok(number.to_string()),
-        Some(zone) if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            Ok(format!("{number}%{zone}"))
-        }
+        Some(zone) if is_zone(zone) => Ok(format!("{number}%{zone}")),
         Some(_) => Err(wrong()),
     }
+}
+
+/// Whether an interface may have this name or number: Linux allows nearly everything in it.
+fn is_zone(zone: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"%/:[]".contains(&byte);
+    (1..=MAX_ZONE).contains(&zone.len()) && zone.bytes().all(allowed)
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -227,6 +269,9 @@ mod tests {
             ("udp://[::]:12345", "udp://[::]:12345"),
             ("[0:0::1]:0", "tcp://[::1]:0"),
             ("tcp://[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("tcp://[FE80:0::1%br-lan_0.100]:7", "tcp://[fe80::1%br-lan_0.100]:7"),
+            ("tls://[fe80::1%2]:7", "tls://[fe80::1%2]:7"),
+            ("db.example.:5432", "tcp://db.example.:5432"),
             ("unix:///run/gate.sock", "unix:///run/gate.sock"),
         ];
         for (text, printed) in cases {
@@ -245,6 +290,11 @@ mod tests {
             ("tcp://*:80", "0.0.0.0 or [::]"),
             ("::1:80", "goes in brackets"),
             ("[::1%]:80", "not an IPv6 address"),
+            ("[fe80::1%a/b]:80", "not an IPv6 address"),
+            ("[fe80::1%longer-than-names]:80", "not an IPv6 address"),
+            ("b\u{fc}cher.example:80", "written xn--bcher-kva.example"),
+            ("a..b:80", "cannot be a name"),
+            (".:80", "cannot be a name"),
             ("[127.0.0.1]:80", "not an IPv6 address"),
             ("localhost:65536", "from 0 to 65535"),
             ("localhost:+80", "from 0 to 65535"),
@@ -262,6 +312,8 @@ mod tests {
         }
         let long = format!("unix:///{}", "x".repeat(MAX_UNIX_PATH));
         assert!(long.parse::<Address>().is_err());
+        assert!(format!("{}:80", "x".repeat(MAX_LABEL + 1)).parse::<Address>().is_err());
+        assert!(format!("{}x:80", "x.".repeat(MAX_NAME / 2 + 1)).parse::<Address>().is_err());
     }
 
     #[test]

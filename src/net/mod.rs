@@ -23,3 +23,4 @@ pub mod trace;
 pub mod udp;
 pub mod udp_peer;
 pub mod wire;
+pub mod zone;

@@ -3,13 +3,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::CALLS;
 use crate::net::dial::{self, Target};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::Socket;
+use crate::net::zone;
 use crate::proto::event::{Readiness, Transfer};
-use crate::proto::resolver::{Exchange, Transmit};
+use crate::proto::resolver::{Exchange, Server, Transmit};
 
 /// How much is received at once. Few answers are longer.
 const PIECE: usize = 4096;
@@ -17,34 +19,28 @@ const PIECE: usize = 4096;
 /// A question on its way, or its answer.
 #[derive(Debug)]
 pub(super) struct Call {
-    id: u16,
-    server: usize,
+    serial: u64,
     address: SocketAddr,
     socket: Socket,
     exchange: Exchange,
 }
 
 impl Call {
-    /// Begins to connect to the server, which is at `address`.
+    /// Begins to connect to the server.
     pub(super) fn begin<S: Source>(
-        address: SocketAddr,
+        server: &Server,
         transmit: &Transmit,
         context: &Context<'_, S>,
     ) -> io::Result<Self> {
+        let address = zone::place(server.address, server.zone.as_deref())?;
         let stream = dial::begin(&Target::Tcp(address), CALLS, context)?;
-        let Transmit { server, id, bytes, .. } = transmit;
-        let (socket, exchange) = (Socket::new(stream, CALLS), Exchange::new(bytes));
-        Ok(Self { id: *id, server: *server, address, socket, exchange })
+        let (socket, exchange) = (Socket::new(stream, CALLS), Exchange::new(&transmit.bytes));
+        Ok(Self { serial: transmit.serial, address, socket, exchange })
     }
 
-    /// The question's number.
-    pub(super) fn id(&self) -> u16 {
-        self.id
-    }
-
-    /// Whom it was put to.
-    pub(super) fn server(&self) -> usize {
-        self.server
+    /// The question's serial number.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Remembers what an event said.
@@ -72,5 +68,11 @@ impl Call {
             }
         }
         Ok(self.exchange.answer())
+    }
+}
+
+impl AsFd for Call {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
