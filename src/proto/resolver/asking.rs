@@ -121,6 +121,14 @@ pub(super) enum Silence {
 /// A question that is put to a server.
 #[derive(Clone)]
 struct Try {
+    how: How,
+    until: Instant,
+    sent: Sent,
+}
+
+/// How a question is put.
+#[derive(Clone, Copy)]
+struct How {
     /// How many tries there were before.
     number: usize,
     server: usize,
@@ -128,8 +136,6 @@ struct Try {
     is_extended: bool,
     /// Whether the case of each letter has to come back as it went.
     minds_case: bool,
-    until: Instant,
-    sent: Sent,
 }
 
 /// By what an answer is known.
@@ -199,13 +205,13 @@ impl Asking {
 
     /// Puts a question that has its time to come.
     fn put_first(&mut self, index: usize, round: &mut Round<'_>) {
-        if !matches!(self.questions[index].state, State::Later) {
-            return;
+        if matches!(self.questions[index].state, State::Later) {
+            let (number, server) = (0, self.first_server);
+            let is_extended = round.settings.is_extended;
+            let transport = Transport::Datagram;
+            let how = How { number, server, transport, is_extended, minds_case: true };
+            self.put(index, how, round.now + round.settings.timeout, round);
         }
-        let settings = round.settings;
-        let transport = if settings.uses_streams { Transport::Stream } else { Transport::Datagram };
-        let server = self.first_server;
-        self.put(index, Wanted::new(server, transport, settings.is_extended), round);
     }
 
     /// The serial numbers of its questions whose answers are still to come.
@@ -241,8 +247,10 @@ impl Asking {
         match (fit, response) {
             // A server that does not bear capitals, or does not repeat them; or somebody who guesses,
             // who has all the rest to guess anew.
-            (Fit::OtherCase, _) if attempt.minds_case => self.put_plainly(index, &attempt, round),
-            (Fit::Exact, Some(response)) if attempt.minds_case && response.finds_nothing() => {
+            (Fit::OtherCase, _) if attempt.how.minds_case => {
+                self.put_plainly(index, &attempt, round)
+            }
+            (Fit::Exact, Some(response)) if attempt.how.minds_case && response.finds_nothing() => {
                 self.put_plainly(index, &attempt, round)
             }
             (Fit::Exact | Fit::OtherCase, Some(response)) => {
@@ -257,8 +265,7 @@ impl Asking {
 
     /// Puts a question to the same server again, with its letters as they are mostly written.
     fn put_plainly(&mut self, index: usize, attempt: &Try, round: &mut Round<'_>) -> Option<usize> {
-        let again = Wanted { minds_case: false, ..Wanted::as_before(attempt) };
-        self.put(index, again, round);
+        self.put(index, How { minds_case: false, ..attempt.how }, attempt.until, round);
         None
     }
 
@@ -268,8 +275,8 @@ impl Asking {
         question.wrong += 1;
         if question.wrong == MOST_WRONG {
             let host = Rc::clone(&self.host);
-            round.out.suspicions.push_back(Suspicion { host, server: attempt.server });
-            self.put(index, Wanted::as_before(attempt), round);
+            round.out.suspicions.push_back(Suspicion { host, server: attempt.how.server });
+            self.put(index, attempt.how, attempt.until, round);
         }
     }
 
@@ -280,7 +287,7 @@ impl Asking {
         attempt: &Try,
         round: &mut Round<'_>,
     ) -> Option<usize> {
-        let is_datagram = attempt.transport == Transport::Datagram;
+        let is_datagram = attempt.how.transport == Transport::Datagram;
         match reply {
             Reply::Addresses(addresses, ttl) => self.find(index, addresses, ttl, round),
             Reply::Absent(failure, ttl) => {
@@ -288,13 +295,13 @@ impl Asking {
             }
             Reply::Part(addresses, ttl) if is_datagram => {
                 self.questions[index].part = Some((addresses, ttl)).filter(|it| !it.0.is_empty());
-                let whole = Wanted { transport: Transport::Stream, ..Wanted::as_before(attempt) };
-                self.put(index, whole, round);
+                let whole = How { transport: Transport::Stream, ..attempt.how };
+                self.put(index, whole, attempt.until, round);
                 return None;
             }
-            Reply::NotExtended if attempt.is_extended => {
-                let plain = Wanted { is_extended: false, ..Wanted::as_before(attempt) };
-                self.put(index, plain, round);
+            Reply::NotExtended if attempt.how.is_extended => {
+                let plain = How { is_extended: false, ..attempt.how };
+                self.put(index, plain, attempt.until, round);
                 return None;
             }
             Reply::Part(..) | Reply::NotExtended | Reply::Unable => {
@@ -302,7 +309,7 @@ impl Asking {
                 return None;
             }
         }
-        Some(attempt.server)
+        Some(attempt.how.server)
     }
 
     /// Puts the question to the next server, because this one cannot be reached.
@@ -428,43 +435,46 @@ impl Asking {
     /// up.
     fn try_next(&mut self, index: usize, why: Silence, round: &mut Round<'_>) {
         let State::Open(attempt) = &self.questions[index].state else { return };
-        let (number, server) = (attempt.number + 1, attempt.server + 1);
-        // Some who pass over a question with the extension, or with capitals, answer a plain one.
-        let is_plain = why == Silence::Silent;
+        let (settings, before) = (round.settings, attempt.how);
         if let Some((addresses, ttl)) = self.questions[index].part.take() {
             return self.find(index, addresses, ttl, round);
         }
-        let (servers, settings) = (round.settings.servers.len(), round.settings);
+        let (number, servers) = (before.number + 1, settings.servers.len());
         if number >= settings.attempts * servers {
             self.questions[index].state = State::Unanswered(why);
             return;
         }
-        let transport = if settings.uses_streams { Transport::Stream } else { Transport::Datagram };
-        let is_extended = settings.is_extended && !is_plain;
-        let next = Wanted::new(server % servers, transport, is_extended);
-        self.put(index, Wanted { number, minds_case: !is_plain, ..next }, round);
+        // Some who pass over a question with the extension, or with capitals, answer a plain one.
+        let is_plain = why == Silence::Silent;
+        let how = How {
+            number,
+            server: (before.server + 1) % servers,
+            transport: Transport::Datagram,
+            is_extended: settings.is_extended && !is_plain,
+            minds_case: !is_plain,
+        };
+        self.put(index, how, round.now + settings.timeout, round);
     }
 
-    fn put(&mut self, index: usize, wanted: Wanted, round: &mut Round<'_>) {
+    fn put(&mut self, index: usize, mut how: How, until: Instant, round: &mut Round<'_>) {
         let Outbox { chance, serial, transmits, .. } = &mut *round.out;
         let question = &mut self.questions[index];
-        let Wanted { number, server, mut transport, is_extended, minds_case, until } = wanted;
-        if question.wrong >= MOST_WRONG {
-            transport = Transport::Stream;
+        if round.settings.uses_streams || question.wrong >= MOST_WRONG {
+            how.transport = Transport::Stream;
         }
         let plain = &self.names[0].name;
         // Over a stream nobody can put in a word.
-        let is_guarded = minds_case && transport == Transport::Datagram;
+        let is_guarded = how.minds_case && how.transport == Transport::Datagram;
         let name =
             if is_guarded { message::with_random_case(plain, chance) } else { plain.clone() };
-        let minds_case = !name.eq_case(plain);
+        how.minds_case = !name.eq_case(plain);
         *serial += 1;
-        let sent = Sent { serial: *serial, id: (chance() >> (u64::BITS - u16::BITS)) as u16, name };
-        let bytes = message::question(sent.id, &sent.name, question.family, is_extended);
+        let id = (chance() >> (u64::BITS - u16::BITS)) as u16;
+        let sent = Sent { serial: *serial, id, name };
+        let bytes = message::question(sent.id, &sent.name, question.family, how.is_extended);
+        let How { server, transport, .. } = how;
         transmits.push_back(Transmit { serial: *serial, server, transport, bytes });
-        let until = until.unwrap_or(round.now + round.settings.timeout);
-        question.state =
-            State::Open(Try { number, server, transport, is_extended, minds_case, until, sent });
+        question.state = State::Open(Try { how, until, sent });
     }
 }
 
@@ -475,29 +485,5 @@ fn weight(failure: Failure) -> u8 {
         Failure::NoAddress => 2,
         Failure::NoAnswer => 1,
         Failure::NoSuchName | Failure::NotAName | Failure::Busy => 0,
-    }
-}
-
-/// How a question is to be put.
-struct Wanted {
-    number: usize,
-    server: usize,
-    transport: Transport,
-    is_extended: bool,
-    minds_case: bool,
-    /// `None` gives it the time of a new try.
-    until: Option<Instant>,
-}
-
-impl Wanted {
-    /// The first try, or one that only its number tells from that.
-    fn new(server: usize, transport: Transport, is_extended: bool) -> Self {
-        Self { number: 0, server, transport, is_extended, minds_case: true, until: None }
-    }
-
-    /// The same server again, in the time that it has left.
-    fn as_before(attempt: &Try) -> Self {
-        let Try { number, server, transport, is_extended, minds_case, until, .. } = *attempt;
-        Self { number, server, transport, is_extended, minds_case, until: Some(until) }
     }
 }
