@@ -157,7 +157,7 @@ fn turn(
 }
 
 /// How many descriptors the plan's connections may need: a relayed one has a second socket, and
-/// where names are looked up, each question for either kind of address has a socket of its own.
+/// where names are looked up, each question for either kind of address has a socket for each of two tries.
 /// What the losers of a race hold for a moment is not counted.
 fn descriptors(plan: &Plan) -> u64 {
     let relays = plan.listeners.iter().any(|it| !matches!(it.service, Service::Own(_)));
@@ -166,7 +166,7 @@ fn descriptors(plan: &Plan) -> u64 {
         matches!(it.service, Service::Connect { .. })
             || listeners::target_hosts(it).next().is_some()
     });
-    let questions = if asks { 2 * MAX_LOOKUPS as u64 } else { 0 };
+    let questions = if asks { 4 * MAX_LOOKUPS as u64 } else { 0 };
     plan.limits.connections as u64 * each + questions + DESCRIPTORS_BESIDE
 }
 

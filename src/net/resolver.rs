@@ -10,12 +10,11 @@
 //! sent now counts as lost on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::Level;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollTimeout, poll};
 
 use super::descriptors;
 use super::reactor::{Context, Next, Source, Waker};
@@ -222,7 +221,7 @@ impl Queries {
         if !std::mem::take(&mut self.is_ready) {
             return Next::Wait;
         }
-        let ready = ready(self.datagrams.iter().map(AsFd::as_fd), PollFlags::POLLIN);
+        let ready = ready(self.datagrams.iter().map(Datagram::interest));
         for (served, index) in ready.into_iter().enumerate() {
             if served == ANSWERS_PER_TURN {
                 self.is_ready = true;
@@ -243,8 +242,7 @@ impl Queries {
             return;
         }
         let now = context.now;
-        let interest = PollFlags::POLLIN | PollFlags::POLLOUT;
-        for index in ready(self.calls.iter().map(AsFd::as_fd), interest) {
+        for index in ready(self.calls.iter().map(Call::interest)) {
             let call = &mut self.calls[index];
             call.handle_readiness(readiness);
             let serial = call.serial();
@@ -307,8 +305,8 @@ impl Queries {
 }
 
 /// The places in the list of those at which something has happened, with one system call.
-fn ready<'fd>(all: impl Iterator<Item = BorrowedFd<'fd>>, interest: PollFlags) -> Vec<usize> {
-    let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, interest)).collect();
+fn ready<'fd>(all: impl Iterator<Item = PollFd<'fd>>) -> Vec<usize> {
+    let mut all: Vec<_> = all.collect();
     if poll(&mut all, PollTimeout::ZERO).is_err() {
         // What is looked at in vain costs only time.
         return (0..all.len()).collect();

@@ -3,7 +3,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags};
 
 use super::CALLS;
 use crate::net::dial::{self, Target};
@@ -43,6 +45,13 @@ impl Call {
         self.serial
     }
 
+    /// What it waits for.
+    pub(super) fn interest(&self) -> PollFd<'_> {
+        let is_sent = self.exchange.unsent().is_empty();
+        let interest = if is_sent { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        PollFd::new(self.socket.as_fd(), interest)
+    }
+
     /// Remembers what an event said.
     pub(super) fn handle_readiness(&mut self, readiness: Readiness) {
         self.socket.handle_readiness(readiness);
@@ -68,11 +77,5 @@ impl Call {
             }
         }
         Ok(self.exchange.answer())
-    }
-}
-
-impl AsFd for Call {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

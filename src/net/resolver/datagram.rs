@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use mio::Interest;
 use mio::net::UdpSocket;
+use nix::poll::{PollFd, PollFlags};
 
 use super::DATAGRAMS;
 use crate::net::reactor::{Context, Source};
@@ -50,6 +51,11 @@ impl Datagram {
         self.serial
     }
 
+    /// What it waits for.
+    pub(super) fn interest(&self) -> PollFd<'_> {
+        PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)
+    }
+
     /// Hands in what has arrived, as long as an answer is awaited: the resolver has enough after a
     /// few that are wrong.
     pub(super) fn receive(&self, resolver: &mut Resolver, now: Instant) {
@@ -65,12 +71,6 @@ impl Datagram {
                 }
             }
         }
-    }
-}
-
-impl AsFd for Datagram {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

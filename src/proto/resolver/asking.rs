@@ -18,6 +18,9 @@ use super::{Failure, RETRY, Requester, Settings, Suspicion, Transmit, Transport}
 /// How long the second family is waited for once the first has addresses (RFC 8305, 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
+/// How long a server that did not answer lately is waited for at first, where another one did.
+pub(super) const PROBE: Duration = Duration::from_secs(1);
+
 /// After so many wrong answers to a question somebody is guessing, and datagrams are no longer
 /// believed about it. Chance alone has fewer: each try has a port of its own.
 const MOST_WRONG: u32 = 8;
@@ -51,11 +54,19 @@ pub(super) struct Asking {
     /// What the name may be in full. The first is being asked for; never none.
     names: VecDeque<FullName>,
     questions: [Question; 2],
-    first_server: usize,
+    first: First,
     /// Once one family has addresses: how long the other may still take.
     patience: Option<Instant>,
     /// What the names before this one came to.
     verdict: Option<Verdict>,
+}
+
+/// Whom a lookup asks first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    pub(super) server: usize,
+    /// Who answered last.
+    pub(super) favourite: Option<usize>,
 }
 
 /// Whether a lookup is one of those whose questions are put.
@@ -96,6 +107,24 @@ struct Question {
     part: Option<(Vec<IpAddr>, Duration)>,
     /// How many answers did not fit.
     wrong: u32,
+    /// The try before this one, which was waited for in vain: a slow server's answer may come yet.
+    earlier: Option<Try>,
+}
+
+impl Question {
+    fn new(family: Family) -> Self {
+        Self { family, state: State::Dropped, part: None, wrong: 0, earlier: None }
+    }
+
+    /// The serial numbers under which its answer is still to come.
+    fn awaited(&self) -> impl Iterator<Item = u64> {
+        let present = match &self.state {
+            State::Open(attempt) => Some(attempt),
+            _ => None,
+        };
+        let earlier = self.earlier.as_ref().filter(|_| present.is_some());
+        present.into_iter().chain(earlier).map(|attempt| attempt.sent.serial)
+    }
 }
 
 enum State {
@@ -155,15 +184,14 @@ impl Asking {
         now: Instant,
     ) -> Result<Self, Failure> {
         let names = full_names(&host, settings)?;
-        let question = |family| Question { family, state: State::Dropped, part: None, wrong: 0 };
         Ok(Self {
             host,
             requester,
             place: Place::Wanted,
             begun: now,
             names,
-            questions: [question(Family::V6), question(Family::V4)],
-            first_server: 0,
+            questions: [Question::new(Family::V6), Question::new(Family::V4)],
+            first: First { server: 0, favourite: None },
             patience: None,
             verdict: None,
         })
@@ -174,14 +202,14 @@ impl Asking {
         matches!(self.place, Place::Taken(_))
     }
 
-    /// Puts its questions: for the first time to `first_server`, later to whoever comes next.
-    pub(super) fn take_place(&mut self, first_server: usize, round: &mut Round<'_>) {
+    /// Puts its questions: for the first time as `first` says, later to whoever comes next.
+    pub(super) fn take_place(&mut self, first: First, round: &mut Round<'_>) {
         let was_lost = self.place == Place::Lost;
         self.place = Place::Taken(round.now);
         if was_lost {
             self.try_next_where(|_| true, Silence::Silent, round);
         } else {
-            self.first_server = first_server;
+            self.first = first;
             self.begin(round);
         }
     }
@@ -192,9 +220,8 @@ impl Asking {
         let settings = round.settings;
         for question in &mut self.questions {
             let is_wanted = question.family == Family::V4 || !settings.wants_no_v6;
-            question.state = if is_wanted { State::Later } else { State::Dropped };
-            question.part = None;
-            question.wrong = 0;
+            let state = if is_wanted { State::Later } else { State::Dropped };
+            *question = Question { state, ..Question::new(question.family) };
         }
         // Where they are put one after the other, IPv4 comes first.
         let first = if settings.asks_singly { 1 } else { 0 };
@@ -206,25 +233,22 @@ impl Asking {
     /// Puts a question that has its time to come.
     fn put_first(&mut self, index: usize, round: &mut Round<'_>) {
         if matches!(self.questions[index].state, State::Later) {
-            let (number, server) = (0, self.first_server);
+            let (number, server) = (0, self.first.server);
             let is_extended = round.settings.is_extended;
             let transport = Transport::Datagram;
             let how = How { number, server, transport, is_extended, minds_case: true };
-            self.put(index, how, round.now + round.settings.timeout, round);
+            self.put(index, how, self.until(how, round), round);
         }
     }
 
-    /// The serial numbers of its questions whose answers are still to come.
+    /// The serial numbers under which answers to its questions are still to come.
     pub(super) fn awaited(&self) -> impl Iterator<Item = u64> {
         let is_running = self.is_running();
-        self.questions.iter().filter_map(move |question| match &question.state {
-            State::Open(attempt) if is_running => Some(attempt.sent.serial),
-            _ => None,
-        })
+        self.questions.iter().filter(move |_| is_running).flat_map(Question::awaited)
     }
 
     fn index(&self, serial: u64) -> Option<usize> {
-        let is_meant = |question: &Question| matches!(&question.state, State::Open(attempt) if attempt.sent.serial == serial);
+        let is_meant = |question: &Question| question.awaited().any(|awaited| awaited == serial);
         self.questions.iter().position(is_meant)
     }
 
@@ -238,6 +262,9 @@ impl Asking {
     ) -> Option<usize> {
         let index = self.index(serial)?;
         let State::Open(attempt) = &self.questions[index].state else { return None };
+        if attempt.sent.serial != serial {
+            return self.handle_late(index, bytes, round);
+        }
         let attempt = attempt.clone();
         let family = self.questions[index].family;
         let response = Response::read(bytes);
@@ -257,10 +284,31 @@ impl Asking {
                 self.handle_reply(index, response.reply, &attempt, round)
             }
             _ => {
-                self.suspect(index, &attempt, round);
+                self.suspect(index, round);
                 None
             }
         }
+    }
+
+    /// Takes in what came as the answer to the try before the present one: of use where it is whole.
+    fn handle_late(&mut self, index: usize, bytes: &[u8], round: &mut Round<'_>) -> Option<usize> {
+        let Question { earlier, family, .. } = &mut self.questions[index];
+        let Try { how, sent, .. } = earlier.clone()?;
+        let response = Response::read(bytes);
+        let fits = |it: &Response| it.fit(sent.id, &sent.name, *family) == Fit::Exact;
+        let Some(response) = response.filter(fits) else {
+            self.suspect(index, round);
+            return None;
+        };
+        *earlier = None;
+        match response.reply {
+            Reply::Addresses(addresses, ttl) => self.find(index, addresses, ttl, round),
+            Reply::Absent(failure, ttl) if !how.minds_case => {
+                self.questions[index].state = State::Absent(failure, ttl);
+            }
+            _ => return None,
+        }
+        Some(how.server)
     }
 
     /// Puts a question to the same server again, with its letters as they are mostly written.
@@ -270,13 +318,16 @@ impl Asking {
     }
 
     /// Counts a wrong answer. After too many of them datagrams are no longer believed.
-    fn suspect(&mut self, index: usize, attempt: &Try, round: &mut Round<'_>) {
+    fn suspect(&mut self, index: usize, round: &mut Round<'_>) {
         let question = &mut self.questions[index];
         question.wrong += 1;
-        if question.wrong == MOST_WRONG {
+        if question.wrong == MOST_WRONG
+            && let State::Open(Try { how, until, .. }) = question.state
+        {
+            question.earlier = None;
             let host = Rc::clone(&self.host);
-            round.out.suspicions.push_back(Suspicion { host, server: attempt.how.server });
-            self.put(index, attempt.how, attempt.until, round);
+            round.out.suspicions.push_back(Suspicion { host, server: how.server });
+            self.put(index, how, until, round);
         }
     }
 
@@ -314,7 +365,11 @@ impl Asking {
 
     /// Puts the question to the next server, because this one cannot be reached.
     pub(super) fn handle_lost(&mut self, serial: u64, round: &mut Round<'_>) {
-        if let Some(index) = self.index(serial) {
+        let Some(index) = self.index(serial) else { return };
+        let question = &mut self.questions[index];
+        if question.earlier.as_ref().is_some_and(|earlier| earlier.sent.serial == serial) {
+            question.earlier = None;
+        } else {
             self.try_next(index, Silence::Silent, round);
         }
     }
@@ -446,6 +501,8 @@ impl Asking {
         }
         // Some who pass over a question with the extension, or with capitals, answer a plain one.
         let is_plain = why == Silence::Silent;
+        let is_late = is_plain && before.transport == Transport::Datagram;
+        self.questions[index].earlier = Some(attempt.clone()).filter(|_| is_late);
         let how = How {
             number,
             server: (before.server + 1) % servers,
@@ -453,7 +510,16 @@ impl Asking {
             is_extended: settings.is_extended && !is_plain,
             minds_case: !is_plain,
         };
-        self.put(index, how, round.now + settings.timeout, round);
+        self.put(index, how, self.until(how, round), round);
+    }
+
+    /// Until when a question that is put `how` is waited for.
+    fn until(&self, how: How, round: &Round<'_>) -> Instant {
+        let settings = round.settings;
+        let is_first_round = how.number < settings.servers.len();
+        let is_doubtful = self.first.favourite.is_some_and(|favourite| favourite != how.server);
+        let limit = if is_first_round && is_doubtful { PROBE } else { settings.timeout };
+        round.now + limit.min(settings.timeout)
     }
 
     fn put(&mut self, index: usize, mut how: How, until: Instant, round: &mut Round<'_>) {

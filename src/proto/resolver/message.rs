@@ -26,11 +26,12 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// How long it is believed that there is nothing, at the most.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
 
-/// The length of a message's header, and where in it the figures begin that say how many records
-/// of each kind follow: questions first.
+/// The length of a message's header, and where in it the figures begin that say how much of each
+/// kind follows: questions, answers, and what is said beside them.
 const HEADER_LEN: usize = 12;
 const QUESTION_COUNT: usize = 4;
-const RECORD_COUNTS: usize = 6;
+const ANSWER_COUNT: usize = 6;
+const BESIDE_COUNTS: usize = 8;
 
 /// One of the two questions about a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +118,13 @@ pub(super) enum Fit {
 impl Response {
     /// Reads a message; `None` where it answers no question that this module could have made.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let (message, is_whole) = match Message::from_vec(bytes) {
-            Ok(message) => (message, true),
-            Err(_) => (head(bytes)?, false),
-        };
+        let whole = Message::from_vec(bytes).ok().or_else(|| without(bytes, BESIDE_COUNTS));
+        let is_whole = whole.is_some();
+        // Some servers cut a long answer in the middle of a record, and some send an error without
+        // the question that its header announces.
+        let message = whole
+            .or_else(|| without(bytes, ANSWER_COUNT))
+            .or_else(|| without(bytes, QUESTION_COUNT))?;
         let header = &message.metadata;
         if header.message_type != MessageType::Response || header.op_code != OpCode::Query {
             return None;
@@ -159,16 +163,12 @@ impl Response {
     }
 }
 
-/// The header and the question of a message whose records cannot be read, or the header alone:
-/// some servers cut a long answer in the middle of a record, and some send an error without the
-/// question that their header announces.
-fn head(bytes: &[u8]) -> Option<Message> {
-    let mut head = bytes.to_vec();
-    head.get_mut(RECORD_COUNTS..HEADER_LEN)?.fill(0);
-    Message::from_vec(&head).ok().or_else(|| {
-        head[QUESTION_COUNT..RECORD_COUNTS].fill(0);
-        Message::from_vec(&head).ok()
-    })
+/// A message as if it ended before what the figures from `counts` on count: what comes there need
+/// not be sound.
+fn without(bytes: &[u8], counts: usize) -> Option<Message> {
+    let mut shorter = bytes.to_vec();
+    shorter.get_mut(counts..HEADER_LEN)?.fill(0);
+    Message::from_vec(&shorter).ok()
 }
 
 fn reply(message: &Message) -> Reply {

@@ -41,7 +41,7 @@ pub use settings::{
     Beside, DNS_PORT, Hosts, MAX_ADDRESSES, MAX_SERVERS, Server, Settings, interleaved,
 };
 
-use asking::{Asking, Outbox, Outcome, Round};
+use asking::{Asking, First, Outbox, Outcome, Round};
 
 mod asking;
 mod exchange;
@@ -420,20 +420,22 @@ impl Resolver {
     /// Lets those who wait be asked for, as far as there are places.
     fn share_places(&mut self, now: Instant) {
         while let Some(next) = places::next(&mut self.asking, now) {
-            let first_server = self.first_server(now);
+            let first = self.first(now);
             let mut round = Round { settings: &self.settings, now, out: &mut self.out };
-            self.asking[next].take_place(first_server, &mut round);
+            self.asking[next].take_place(first, &mut round);
         }
     }
 
-    /// The server that a new lookup asks first.
-    fn first_server(&mut self, now: Instant) -> usize {
+    /// Whom a new lookup asks first.
+    fn first(&mut self, now: Instant) -> First {
         self.begun = self.begun.wrapping_add(1);
-        match self.favourite {
+        let favourite = self.favourite.map(|(server, _)| server);
+        let server = match self.favourite {
             _ if self.settings.rotates => self.begun % self.settings.servers.len(),
             Some((server, until)) if now < until => server,
             _ => 0,
-        }
+        };
+        First { server, favourite: favourite.filter(|_| !self.settings.rotates) }
     }
 
     /// Ends the lookup at this place in the list, if it has come to something. Whether it has.

@@ -96,6 +96,20 @@ fn a_server_that_does_not_bear_capitals_is_asked_without_them() {
 }
 
 #[test]
+fn guesses_at_two_tries_of_a_question_are_counted_together() {
+    let mut it = Scenario::new();
+    let first = it.ask(HOST);
+    it.expire();
+    let second = it.asked();
+    for _ in 0..4 {
+        it.hear(&first[1], &nearly(&first[1])[0]);
+        it.hear(&second[1], &nearly(&second[1])[0]);
+    }
+    assert_eq!(it.asked_one().transport, Transport::Stream);
+    assert!(!it.resolver.awaits(first[1].serial) && !it.resolver.awaits(second[1].serial));
+}
+
+#[test]
 fn who_guesses_too_often_is_not_listened_to_any_more() {
     let mut it = Scenario::new();
     let asked = it.ask(HOST);
@@ -107,6 +121,7 @@ fn who_guesses_too_often_is_not_listened_to_any_more() {
         guesses += 1;
         assert!(guesses < 100, "guesses are not counted");
     }
+    assert_eq!(guesses, 8);
     let suspicion = it.resolver.poll_suspicion().expect("it is said");
     assert_eq!((&*suspicion.host, suspicion.server), (HOST, 0));
     let again = it.asked_one();

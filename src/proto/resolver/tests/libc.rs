@@ -1,6 +1,7 @@
 //! What libc finds with the same files: search lists, options, and servers that are not as they
 //! should be.
 
+use super::super::asking::PROBE;
 use super::*;
 
 /// Answers every question that is put in the given way until none is, and tells the names of those
@@ -175,6 +176,18 @@ fn a_long_answer_cut_in_the_middle_of_a_record_is_fetched_over_a_stream() {
 }
 
 #[test]
+fn what_stands_beside_the_answers_need_not_be_sound() {
+    let mut it = Scenario::new();
+    let asked = it.ask(HOST);
+    it.answer(&asked[0], &[]);
+    let mut reply = asked[1].reply(ResponseCode::NoError, vec![record(HOST, 60, "192.0.2.10")]);
+    reply.add_authority(record("example", 60, "192.0.2.1"));
+    let bytes = reply.to_vec().expect("fits");
+    it.hear_bytes(&asked[1], &bytes[..bytes.len() - 3]);
+    assert_eq!(it.outcome(), found(&["192.0.2.10"]));
+}
+
+#[test]
 fn a_server_that_only_points_elsewhere_is_passed_over() {
     let mut it = Scenario::new();
     let asked = it.ask(HOST);
@@ -183,6 +196,27 @@ fn a_server_that_only_points_elsewhere_is_passed_over() {
     elsewhere.metadata.recursion_available = false;
     it.hear(&asked[1], &elsewhere);
     assert_eq!(it.asked_one().server, 1);
+}
+
+#[test]
+fn a_server_that_is_slower_than_its_time_limit_is_heard_during_the_next_try() {
+    let mut it = Scenario::with("nameserver 192.0.2.1\noptions timeout:3");
+    let first = it.ask(HOST);
+    it.expire();
+    let second = it.asked();
+    assert!(second[0].id != first[0].id && it.resolver.awaits(first[0].serial));
+    it.fail(&first[0], ResponseCode::ServFail);
+    assert!(it.asked().is_empty() && !it.resolver.awaits(first[0].serial), "of no use");
+    it.answer(&first[1], &["192.0.2.10"]);
+    it.answer(&second[0], &[]);
+    assert_eq!(it.outcome(), found(&["192.0.2.10"]));
+
+    let mut it = Scenario::new();
+    let first = it.ask(HOST);
+    it.expire();
+    it.asked();
+    it.lose(&first[1]);
+    assert!(it.asked().is_empty(), "that it was lost is no news");
 }
 
 #[test]
@@ -250,9 +284,20 @@ fn the_order_of_servers_counts_again_after_a_while() {
     for asked in it.asked() {
         it.fail(&asked, ResponseCode::NXDomain);
     }
-    assert_eq!(it.ask("soon.example")[0].server, 1);
+    let soon = it.ask("soon.example");
+    assert_eq!(soon[0].server, 1);
+    for asked in soon {
+        it.fail(&asked, ResponseCode::NXDomain);
+    }
     it.now += FAVOUR;
     it.resolver.handle_timeout(it.now);
     it.asked();
     assert_eq!(it.ask("later.example")[0].server, 0);
+    let before = it.now;
+    it.expire();
+    assert_eq!(it.now - before, PROBE, "it has less time as long as another is known to answer");
+    assert_eq!(it.asked()[0].server, 1);
+    let before = it.now;
+    it.expire();
+    assert_eq!(it.now - before, TIMEOUT);
 }
