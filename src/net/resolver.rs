@@ -32,8 +32,10 @@ mod call;
 mod datagram;
 mod files;
 
-/// How many answers are taken in one turn before the other sources have theirs.
+/// How many answers are taken, and how many questions put, in one turn before the other sources have
+/// theirs.
 const ANSWERS_PER_TURN: usize = 64;
+const QUESTIONS_PER_TURN: usize = 64;
 
 /// Which side of their source the sockets for datagrams are, and which the connections.
 const DATAGRAMS: Side = Side::Remote;
@@ -181,12 +183,13 @@ impl Queries {
     {
         let now = context.now;
         context.host.as_mut().refresh(now);
-        let next = self.receive(&mut context.host.as_mut().resolver, now);
+        let received = self.receive(&mut context.host.as_mut().resolver, now);
         self.hear_calls(context);
         context.host.as_mut().resolver.handle_timeout(now);
         // First what makes room for more.
         self.close_what_is_over(&context.host.as_mut().resolver);
-        while let Some(transmit) = context.host.as_mut().resolver.poll_transmit() {
+        for _ in 0..QUESTIONS_PER_TURN {
+            let Some(transmit) = context.host.as_mut().resolver.poll_transmit() else { break };
             self.transmit(&transmit, context);
         }
         while let Some(suspicion) = context.host.as_mut().resolver.poll_suspicion() {
@@ -202,7 +205,7 @@ impl Queries {
         let resolver = &context.host.as_mut().resolver;
         self.close_what_is_over(resolver);
         self.deadline = resolver.poll_timeout();
-        next
+        if resolver.has_transmits() { Next::Again } else { received }
     }
 
     fn close_what_is_over(&mut self, resolver: &Resolver) {

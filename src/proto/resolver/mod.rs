@@ -42,6 +42,7 @@ pub use settings::{
 };
 
 use asking::{Asking, First, Outbox, Outcome, Round};
+use places::Sharing;
 
 mod asking;
 mod exchange;
@@ -368,6 +369,12 @@ impl Resolver {
         self.out.transmits.pop_front()
     }
 
+    /// Whether there are more questions to send.
+    #[must_use]
+    pub fn has_transmits(&self) -> bool {
+        !self.out.transmits.is_empty()
+    }
+
     /// The next lookup that has ended.
     pub fn poll_answer(&mut self) -> Option<Answer> {
         self.answers.pop_front()
@@ -397,7 +404,7 @@ impl Resolver {
             return Ok(());
         }
         let asking = Asking::new(host.into(), requester, &self.settings, now)?;
-        if let Some(refused) = places::make_room(&mut self.asking, requester) {
+        if let Some(refused) = places::make_room(&self.asking, requester) {
             if refused == places::NEWCOMER {
                 return Err(Failure::Busy);
             }
@@ -419,7 +426,11 @@ impl Resolver {
 
     /// Lets those who wait be asked for, as far as there are places.
     fn share_places(&mut self, now: Instant) {
-        while let Some(next) = places::next(&mut self.asking, now) {
+        if self.asking.iter().all(Asking::is_running) {
+            return;
+        }
+        let mut sharing = Sharing::new(&self.asking, now);
+        while let Some(next) = sharing.next(&mut self.asking) {
             let first = self.first(now);
             let mut round = Round { settings: &self.settings, now, out: &mut self.out };
             self.asking[next].take_place(first, &mut round);

@@ -10,6 +10,7 @@
 //! comes first, because the older have most likely been given up. What this program itself wants
 //! to know never waits.
 
+use core::cmp::Reverse;
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub const MAX_LOOKUPS: usize = 256;
 /// How many more names may wait for that.
 pub const MAX_WAITING: usize = 1024;
 
-/// How long a lookup keeps its place for certain.
+/// How long a lookup keeps its place for certain, as long as no more wait than are asked for.
 const TURN: Duration = Duration::from_millis(500);
 
 /// How long a lookup waits at the most, until its first turn or for another.
@@ -67,70 +68,104 @@ pub(super) fn deadline(asking: &[Asking]) -> Option<Instant> {
     let waiting = asking.iter().filter(|asking| !asking.is_running());
     let ends = waiting.map(|asking| asking.begun + LONGEST_WAIT);
     let is_wanted = asking.iter().any(|asking| asking.place == Place::Wanted);
-    let turns = asking.iter().filter_map(|asking| turn_end(asking).filter(|_| is_wanted));
+    let turn = turn(asking);
+    let turns = asking.iter().filter_map(|it| turn_end(it, turn).filter(|_| is_wanted));
     ends.chain(turns).min()
 }
 
 /// Where as many wait as may: the place in the list of the lookup that has to go so that one of
 /// `requester`'s can wait, which may be [`NEWCOMER`].
-pub(super) fn make_room(asking: &mut [Asking], requester: Requester) -> Option<usize> {
+pub(super) fn make_room(asking: &[Asking], requester: Requester) -> Option<usize> {
     let is_waiting = |it: &&Asking| !it.is_running() && it.requester != Requester::Ourselves;
     if requester == Requester::Ourselves || asking.iter().filter(is_waiting).count() < MAX_WAITING {
         return None;
     }
-    let mut shares = shares(asking, |asking| !asking.is_running());
-    *shares.entry(requester).or_default() += 1;
+    let mut shares = BTreeMap::from([(requester, 1)]);
+    for asking in asking.iter().filter(is_waiting) {
+        *shares.entry(asking.requester).or_default() += 1;
+    }
     let waiting = asking.iter().enumerate().filter(|(_, asking)| is_waiting(asking));
-    let oldest_of_most = waiting
-        .min_by_key(|(_, asking)| (std::cmp::Reverse(shares[&asking.requester]), asking.begun));
+    let oldest_of_most =
+        waiting.min_by_key(|(_, asking)| (Reverse(shares[&asking.requester]), asking.begun));
     Some(oldest_of_most.map_or(NEWCOMER, |(index, _)| index))
 }
 
-/// The place in the list of the lookup that is to be asked for next; `None` where all are, or no
-/// place is to be had.
-pub(super) fn next(asking: &mut [Asking], now: Instant) -> Option<usize> {
-    let ours = |asking: &Asking| asking.requester == Requester::Ourselves;
-    if let Some(own) = asking.iter().position(|asking| ours(asking) && !asking.is_running()) {
-        return Some(own);
+/// How places are given away at one moment.
+pub(super) struct Sharing {
+    now: Instant,
+    /// How long a turn is now.
+    turn: Duration,
+    /// For each lookup in the list, which of the requesters it is of.
+    requesters: Vec<usize>,
+    /// How many places each of those has.
+    shares: Vec<usize>,
+}
+
+impl Sharing {
+    pub(super) fn new(asking: &[Asking], now: Instant) -> Self {
+        let mut known = BTreeMap::new();
+        let mut number = |requester| {
+            let next = known.len();
+            *known.entry(requester).or_insert(next)
+        };
+        let requesters: Vec<_> = asking.iter().map(|it| number(it.requester)).collect();
+        let mut shares = vec![0; known.len()];
+        for (asking, requester) in asking.iter().zip(&requesters) {
+            let is_counted = asking.is_running() && asking.requester != Requester::Ourselves;
+            shares[*requester] += usize::from(is_counted);
+        }
+        Self { now, turn: turn(asking), requesters, shares }
     }
-    if asking.iter().all(Asking::is_running) {
-        return None;
+
+    /// The place in the list of the lookup that is to be asked for next; `None` where all are, or no
+    /// place is to be had.
+    pub(super) fn next(&mut self, asking: &mut [Asking]) -> Option<usize> {
+        let is_own = |it: &Asking| it.requester == Requester::Ourselves && !it.is_running();
+        if let Some(own) = asking.iter().position(is_own) {
+            return Some(own);
+        }
+        let waiting = asking.iter().enumerate().filter(|(_, asking)| !asking.is_running());
+        let (next, _) = waiting.min_by_key(|(index, asking)| {
+            (asking.place == Place::Lost, self.share(*index), Reverse(asking.begun))
+        })?;
+        if self.shares.iter().sum::<usize>() >= MAX_LOOKUPS {
+            self.take_from_who_has_most(asking, next)?;
+        }
+        self.shares[self.requesters[next]] += 1;
+        Some(next)
     }
-    let shares = shares(asking, Asking::is_running);
-    let share = |asking: &Asking| shares.get(&asking.requester).copied().unwrap_or(0);
-    let waiting = asking.iter().enumerate().filter(|(_, asking)| !asking.is_running());
-    let (next, _) = waiting.min_by_key(|(_, asking)| {
-        (asking.place == Place::Lost, share(asking), std::cmp::Reverse(asking.begun))
-    })?;
-    if shares.values().sum::<usize>() < MAX_LOOKUPS {
-        return Some(next);
+
+    /// Takes a place from a lookup whose turn is over, for one that has had none.
+    fn take_from_who_has_most(&mut self, asking: &mut [Asking], next: usize) -> Option<()> {
+        if asking[next].place == Place::Lost {
+            return None;
+        }
+        let ends = asking.iter().enumerate().filter_map(|(index, asking)| {
+            let end = turn_end(asking, self.turn).filter(|end| *end <= self.now)?;
+            Some((Reverse(self.share(index)), end, index))
+        });
+        let (_, _, oldest_of_most) = ends.min()?;
+        let loser = &mut asking[oldest_of_most];
+        (loser.place, loser.begun) = (Place::Lost, self.now);
+        self.shares[self.requesters[oldest_of_most]] -= 1;
+        Some(())
     }
-    if asking[next].place == Place::Lost {
-        return None;
+
+    fn share(&self, index: usize) -> usize {
+        self.shares[self.requesters[index]]
     }
-    let is_over = |asking: &Asking| turn_end(asking).is_some_and(|end| end <= now);
-    let running = asking.iter().enumerate().filter(|(_, asking)| is_over(asking));
-    let (oldest_of_most, _) =
-        running.min_by_key(|(_, asking)| (std::cmp::Reverse(share(asking)), turn_end(asking)))?;
-    asking[oldest_of_most].place = Place::Lost;
-    asking[oldest_of_most].begun = now;
-    Some(next)
+}
+
+/// How long a turn is: shorter, the more lookups have had none.
+fn turn(asking: &[Asking]) -> Duration {
+    let wanted = asking.iter().filter(|asking| asking.place == Place::Wanted).count();
+    TURN / (1 + wanted / MAX_LOOKUPS) as u32
 }
 
 /// When a lookup may lose its place.
-fn turn_end(asking: &Asking) -> Option<Instant> {
+fn turn_end(asking: &Asking, turn: Duration) -> Option<Instant> {
     match asking.place {
-        Place::Taken(since) if asking.requester != Requester::Ourselves => Some(since + TURN),
+        Place::Taken(since) if asking.requester != Requester::Ourselves => Some(since + turn),
         _ => None,
     }
-}
-
-/// How many lookups of this kind each requester has.
-fn shares(asking: &[Asking], is_counted: fn(&Asking) -> bool) -> BTreeMap<Requester, usize> {
-    let mut shares = BTreeMap::new();
-    let counted = |it: &&Asking| is_counted(it) && it.requester != Requester::Ourselves;
-    for asking in asking.iter().filter(counted) {
-        *shares.entry(asking.requester).or_default() += 1;
-    }
-    shares
 }
