@@ -12,6 +12,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::proto::idn;
+
 /// Every form of an address, for help texts.
 pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix:///path, \
                          or host:port for tcp";
@@ -93,7 +95,12 @@ impl HostPort {
     /// # Errors
     /// The host is unknown, or the resolver failed.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
-        let unknown = |reason| ResolveError { host: self.host.clone(), reason };
+        let unknown = |reason| {
+            let no_zone =
+                |(_, zone)| io::Error::other(format!("there is no interface `{zone}` (`ip link`)"));
+            let reason = self.host.split_once('%').map_or(reason, no_zone);
+            ResolveError { host: self.host.clone(), reason }
+        };
         let mut found: Vec<SocketAddr> = Vec::new();
         for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)? {
             // Some hosts files name one address twice.
@@ -188,7 +195,7 @@ fn parse_host(host: &str) -> Result<String, String> {
     if host.contains(':') {
         return Err("an IPv6 address goes in brackets, as in [::1]:80".to_owned());
     }
-    if let Some(ascii) = ascii_form(host) {
+    if let Some(ascii) = idn::ascii_form(host) {
         return Err(format!("in the name system this host is written {ascii}; write that"));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -204,13 +211,6 @@ fn parse_host(host: &str) -> Result<String, String> {
         ));
     }
     Ok(host.to_ascii_lowercase())
-}
-
-/// How a host name with other letters than those of ASCII is written in the name system (RFC 5891);
-/// `None` where it has none, or cannot be written there.
-pub(super) fn ascii_form(host: &str) -> Option<String> {
-    let ascii = idna::domain_to_ascii(host).ok().filter(|_| !host.is_ascii())?;
-    ascii.split('.').any(|label| label.starts_with("xn--")).then_some(ascii)
 }
 
 /// An IPv6 address, with the zone that a link-local one needs (`fe80::1%eth0`, RFC 6874 less its
@@ -340,6 +340,13 @@ mod tests {
         let address: Address = "tcp://nobody.invalid:80".parse().expect("well formed");
         let message = address.is_loopback().expect_err("must not resolve").to_string();
         assert!(message.starts_with("unknown host `nobody.invalid`: "), "{message}");
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_said_not_to_be() {
+        let address: Address = "tcp://[fe80::1%none0]:80".parse().expect("well formed");
+        let message = address.is_loopback().expect_err("must not resolve").to_string();
+        assert!(message.contains("there is no interface `none0`"), "{message}");
     }
 
     proptest! {

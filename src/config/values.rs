@@ -17,7 +17,7 @@ use crate::proto::proxy_protocol::{Trusted, TrustedError, Version, VersionError}
 use crate::proto::resolver::{MAX_SERVERS, Server};
 use crate::proto::service::Kind;
 
-use super::address::{Address, ascii_form};
+use super::address::Address;
 use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, service_name};
 use super::report::Fault;
 use super::units;
@@ -139,9 +139,8 @@ pub(super) fn rules(value: DeValue<'_>) -> Result<Vec<Rule>, Fault> {
     let DeValue::Array(array) = value else { return Err(wrong_type(&value, "a list", RIGHT)) };
     let rule = |element: Spanned<DeValue<'_>>| {
         let text = text(element.into_inner())?;
-        text.parse().map_err(|error: RuleError| {
-            Fault::new(error.to_string(), "not a target", ascii_help(&text, RIGHT))
-        })
+        text.parse()
+            .map_err(|error: RuleError| Fault::new(error.to_string(), "not a target", RIGHT))
     };
     array.into_iter().map(rule).collect()
 }
@@ -150,17 +149,8 @@ pub(super) fn rules(value: DeValue<'_>) -> Result<Vec<Rule>, Fault> {
 pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
     let text = text(value)?;
     text.parse().map_err(|error: AuthorityError| {
-        Fault::new(error.to_string(), "not a target", ascii_help(&text, "write \"host:port\""))
+        Fault::new(error.to_string(), "not a target", "write \"host:port\"")
     })
-}
-
-/// What is right for a host and a port: `right`, unless only the letters are wrong.
-fn ascii_help(text: &str, right: &str) -> String {
-    let ascii = text.rsplit_once(':').and_then(|(host, port)| {
-        let (below, name) = host.strip_prefix("*.").map_or(("", host), |name| ("*.", name));
-        Some(format!("write \"{below}{}:{port}\"", ascii_form(name)?))
-    });
-    ascii.unwrap_or_else(|| right.to_owned())
 }
 
 /// Name servers: IP addresses, each with a port unless that is the usual one, and link-local ones

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod hello;
 pub mod http_connect;
 pub mod identity;
+pub mod idn;
 pub mod introduction;
 pub mod pipe;
 pub mod proxy_protocol;
