@@ -185,7 +185,10 @@ impl Queries {
         context.host.as_mut().refresh(now);
         let received = self.receive(&mut context.host.as_mut().resolver, now);
         self.hear_calls(context);
-        context.host.as_mut().resolver.handle_timeout(now);
+        if received == Next::Wait {
+            // Nobody is late whose answer has arrived.
+            context.host.as_mut().resolver.handle_timeout(now);
+        }
         // First what makes room for more.
         self.close_what_is_over(&context.host.as_mut().resolver);
         for _ in 0..QUESTIONS_PER_TURN {

@@ -133,17 +133,19 @@ enum State {
     Open(Try),
     Found(Vec<IpAddr>, Duration),
     Absent(Failure, Duration),
-    Unanswered(Silence),
+    Unanswered(Lack),
     /// Nobody wants to know.
     Dropped,
 }
 
-/// Why a question has no answer.
+/// Why a server gave no answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// Nobody said anything.
+enum Lack {
+    /// It said nothing.
     Silent,
-    /// Somebody said that he cannot say.
+    /// It cannot be reached.
+    Unreachable,
+    /// It said that it cannot say.
     Unable,
 }
 
@@ -207,7 +209,7 @@ impl Asking {
         let was_lost = self.place == Place::Lost;
         self.place = Place::Taken(round.now);
         if was_lost {
-            self.try_next_where(|_| true, Silence::Silent, round);
+            self.try_next_where(|_| true, Lack::Silent, round);
         } else {
             self.first = first;
             self.begin(round);
@@ -322,12 +324,13 @@ impl Asking {
         let question = &mut self.questions[index];
         question.wrong += 1;
         if question.wrong == MOST_WRONG
-            && let State::Open(Try { how, until, .. }) = question.state
+            && let State::Open(Try { how, .. }) = question.state
         {
             question.earlier = None;
             let host = Rc::clone(&self.host);
             round.out.suspicions.push_back(Suspicion { host, server: how.server });
-            self.put(index, how, until, round);
+            // It is not the server's fault, so it has its whole time.
+            self.put(index, how, self.until(how, round), round);
         }
     }
 
@@ -356,7 +359,7 @@ impl Asking {
                 return None;
             }
             Reply::Part(..) | Reply::NotExtended | Reply::Unable => {
-                self.try_next(index, Silence::Unable, round);
+                self.try_next(index, Lack::Unable, round);
                 return None;
             }
         }
@@ -370,7 +373,7 @@ impl Asking {
         if question.earlier.as_ref().is_some_and(|earlier| earlier.sent.serial == serial) {
             question.earlier = None;
         } else {
-            self.try_next(index, Silence::Silent, round);
+            self.try_next(index, Lack::Unreachable, round);
         }
     }
 
@@ -380,7 +383,7 @@ impl Asking {
             return;
         }
         let now = round.now;
-        self.try_next_where(|attempt| attempt.until <= now, Silence::Silent, round);
+        self.try_next_where(|attempt| attempt.until <= now, Lack::Silent, round);
     }
 
     /// When something has to happen even if nothing arrives; `None` where it has no place.
@@ -409,8 +412,8 @@ impl Asking {
         if self.patience.is_some() {
             return Some(self.found());
         }
-        let is_silent = |state: &State| matches!(state, State::Unanswered(Silence::Silent));
-        let is_silent = any(self, is_silent);
+        let is_silent =
+            any(self, |state| matches!(state, State::Unanswered(Lack::Silent | Lack::Unreachable)));
         let verdict = self.judge();
         let given_first = self.names.pop_front().is_some_and(|name| name.is_as_given);
         if is_silent && !given_first {
@@ -468,12 +471,7 @@ impl Asking {
         }
     }
 
-    fn try_next_where(
-        &mut self,
-        is_over: impl Fn(&Try) -> bool,
-        why: Silence,
-        round: &mut Round<'_>,
-    ) {
+    fn try_next_where(&mut self, is_over: impl Fn(&Try) -> bool, why: Lack, round: &mut Round<'_>) {
         for index in 0..self.questions.len() {
             if matches!(&self.questions[index].state, State::Open(attempt) if is_over(attempt)) {
                 self.try_next(index, why, round);
@@ -488,7 +486,7 @@ impl Asking {
 
     /// Puts an open question to the next server, unless a part of its answer is there; or gives it
     /// up.
-    fn try_next(&mut self, index: usize, why: Silence, round: &mut Round<'_>) {
+    fn try_next(&mut self, index: usize, why: Lack, round: &mut Round<'_>) {
         let State::Open(attempt) = &self.questions[index].state else { return };
         let (settings, before) = (round.settings, attempt.how);
         if let Some((addresses, ttl)) = self.questions[index].part.take() {
@@ -500,7 +498,7 @@ impl Asking {
             return;
         }
         // Some who pass over a question with the extension, or with capitals, answer a plain one.
-        let is_plain = why == Silence::Silent;
+        let is_plain = why == Lack::Silent;
         let is_late = is_plain && before.transport == Transport::Datagram;
         self.questions[index].earlier = Some(attempt.clone()).filter(|_| is_late);
         let how = How {

@@ -19,7 +19,7 @@
 //! A name that is [watched](Resolver::watch) is asked for again whenever its time to live ends, and
 //! keeps its last good addresses until there are better ones: whoever has an address never waits.
 //!
-//! At most [`MAX_LOOKUPS`] names are asked for at a time; more have to wait, and [`places`] says who
+//! At most [`MAX_LOOKUPS`] names are asked for at a time; more have to wait, and `places` says who
 //! is next, so that nobody who asks for names that nobody answers stops those of others.
 //!
 //! Not for other records, for reverse lookups, or for validating signatures: the name server is

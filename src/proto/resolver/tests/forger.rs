@@ -93,6 +93,12 @@ fn a_server_that_does_not_bear_capitals_is_asked_without_them() {
     it.ask(HOST);
     it.expire();
     assert!(it.asked().iter().all(|asked| asked.name() == "db.example."), "nor one that is silent");
+
+    let mut it = Scenario::new();
+    it.capitals.set(true);
+    let asked = it.ask(HOST);
+    it.lose(&asked[0]);
+    assert_eq!(it.asked_one().name(), "DB.EXAMPLE.", "who was not reached has not shown that");
 }
 
 #[test]
