@@ -19,13 +19,16 @@ use turnstile::proto::end::{Clock, End, Progress, Turn};
 use turnstile::proto::event::{Silent, Subject, Watch};
 use turnstile::proto::gate::{Digest, Keyring, Secret};
 use turnstile::proto::hello;
-use turnstile::proto::http_connect::{self, Authority, Rule};
+use turnstile::proto::http_connect::{self, Authority, HEAD_LIMIT, Rule};
 use turnstile::proto::pipe::Pipe;
 use turnstile::proto::proxy_protocol;
-use turnstile::proto::resolver::{Hosts, Resolver, Settings};
+use turnstile::proto::resolver::{Beside, Hosts, Requester, Resolver, Settings};
 use turnstile::proto::service::Kind;
 use turnstile::proto::session::{Admission, Session, Step, Timeouts};
 use zeroize::Zeroizing;
+
+/// How long the header of a message of DNS is.
+const HEADER_LEN: usize = 12;
 
 /// A target, and what it is called.
 pub(crate) type Target = (&'static str, fn(&[u8]));
@@ -65,10 +68,10 @@ pub(crate) fn client_hello(bytes: &[u8]) {
 
 /// A request to an exit, and what an exit is asked for.
 pub(crate) fn connect_request(bytes: &[u8]) {
-    if let Ok(Some((target, len))) = http_connect::read_request(bytes) {
+    if let Ok(Some((target, len))) = http_connect::read_request(bytes, HEAD_LIMIT) {
         assert!(len <= bytes.len());
         let again = http_connect::request(&target);
-        let read = http_connect::read_request(again.as_bytes());
+        let read = http_connect::read_request(again.as_bytes(), HEAD_LIMIT);
         assert_eq!(read, Ok(Some((target, again.len()))), "a target is asked for as it was read");
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -81,35 +84,53 @@ pub(crate) fn connect_request(bytes: &[u8]) {
 
 /// What an exit answers.
 pub(crate) fn connect_answer(bytes: &[u8]) {
-    let answer = http_connect::read_answer(bytes, false);
+    let answer = http_connect::read_answer(bytes, false, HEAD_LIMIT);
     if let Ok(Some(len)) = answer {
         assert!(len <= bytes.len());
     }
-    assert_ne!(http_connect::read_answer(bytes, true), Ok(None), "nothing more will come");
+    assert_ne!(
+        http_connect::read_answer(bytes, true, HEAD_LIMIT),
+        Ok(None),
+        "nothing more will come"
+    );
 }
 
-/// Datagrams of a name server. The first byte of each says how long it is and how late it comes.
+/// Answers of a name server. The first byte of each says how long it is, how late it comes, and
+/// whether it is the answer of one who guesses the number and the letters of the question.
 pub(crate) fn dns(bytes: &[u8]) {
-    let mut id = 0x1233_u16;
-    let ids = move || {
-        id = id.wrapping_add(1);
-        id
+    let mut number = 0;
+    let chance = move || {
+        number += 1;
+        number
     };
-    let settings = Settings::parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\n");
-    let mut resolver = Resolver::new(settings, Hosts::parse(""), ids);
+    let text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch example.org\noptions edns0\n";
+    let settings = Settings::parse(text, &Beside::default());
+    let mut resolver = Resolver::new(settings, Hosts::parse(""), chance);
     let mut now = Instant::now();
-    let _ = resolver.lookup("www.example.net", now);
+    let _ = resolver.lookup("www.example.net", Requester::Ourselves, now);
+    let mut open = VecDeque::new();
     let mut rest = bytes;
     while let Some((&first, after)) = rest.split_first() {
-        while resolver.poll_transmit().is_some() {}
+        while let Some(transmit) = resolver.poll_transmit() {
+            open.push_back(transmit);
+        }
+        let Some(question) = open.pop_front() else { break };
         let len = if first & 0x80 == 0 { after.len() } else { usize::from(first & 0x7f) };
-        let (datagram, after) = after.split_at(len.min(after.len()));
-        let server = usize::from(first & 1);
-        resolver.handle_datagram(datagram, server, now);
-        resolver.handle_stream_answer(datagram, server, 0x1234, now);
+        let (answer, after) = after.split_at(len.min(after.len()));
+        let mut answer = answer.to_vec();
+        let name = HEADER_LEN..HEADER_LEN + b"\x03www\x07example\x03net\0".len();
+        if first & 0x40 == 0 && answer.len() >= name.end {
+            answer[..2].copy_from_slice(&question.bytes[..2]);
+            answer[name.clone()].copy_from_slice(&question.bytes[name]);
+        }
+        resolver.handle_answer(&answer, question.serial, now);
+        if resolver.awaits(question.serial) {
+            open.push_back(question);
+        }
         now += Duration::from_millis(100) * u32::from(first & 0x3f);
         resolver.handle_timeout(now);
         while resolver.poll_answer().is_some() {}
+        while resolver.poll_suspicion().is_some() {}
         rest = after;
     }
 }

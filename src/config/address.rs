@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::proto::host;
+use crate::proto::idn;
 
 /// Every form of an address, for help texts.
 pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix:///path, \
@@ -20,6 +21,9 @@ pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) less its closing NUL.
 const MAX_UNIX_PATH: usize = 107;
+
+/// The longest name of an interface, in bytes: `IFNAMSIZ` less its closing NUL.
+const MAX_ZONE: usize = 15;
 
 /// Where to listen, or where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +41,8 @@ pub enum Address {
 /// A host, by name or by number, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets.
+    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets and with
+    /// its zone, if it has one.
     pub host: String,
     /// The port; 0 lets the system choose one to listen on.
     pub port: u16,
@@ -78,7 +83,14 @@ impl HostPort {
         !self.host.contains(':') && self.host.parse::<IpAddr>().is_err()
     }
 
-    /// Every socket address that this host and port stand for; never none.
+    /// Whether the host is an IPv6 address that means something only behind one interface, which it
+    /// names (`fe80::1%eth0`).
+    #[must_use]
+    pub fn has_zone(&self) -> bool {
+        self.host.contains('%')
+    }
+
+    /// Every socket address that this host and port stand for, each once; never none.
     ///
     /// A host name is looked up by the system's resolver, which blocks, for seconds when a name
     /// server does not answer: for start-up only, never inside the event loop.
@@ -86,9 +98,19 @@ impl HostPort {
     /// # Errors
     /// The host is unknown, or the resolver failed.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
-        let unknown = |reason| ResolveError { host: self.host.clone(), reason };
-        let found: Vec<_> =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?.collect();
+        let unknown = |reason| {
+            let no_zone =
+                |(_, zone)| io::Error::other(format!("there is no interface `{zone}` (`ip link`)"));
+            let reason = self.host.split_once('%').map_or(reason, no_zone);
+            ResolveError { host: self.host.clone(), reason }
+        };
+        let mut found: Vec<SocketAddr> = Vec::new();
+        for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)? {
+            // Some hosts files name one address twice.
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
         if found.is_empty() {
             return Err(unknown(io::Error::other("the name has no address")));
         }
@@ -179,12 +201,19 @@ fn parse_host(host: &str) -> Result<String, String> {
     if host.contains(':') {
         return Err("an IPv6 address goes in brackets, as in [::1]:80".to_owned());
     }
+    if let Some(ascii) = idn::ascii_form(host) {
+        return Err(format!("in the name system this host is written {ascii}; write that"));
+    }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !host.bytes().all(allowed) {
         return Err("a host is a name or an IP address, with nothing around it".to_owned());
     }
     if !host::is_name(host.strip_suffix('.').unwrap_or(host)) {
-        return Err("no host has such a name: between dots stand 1 to 63 characters".to_owned());
+        return Err(
+            "this cannot be a name: between dots stand 1 to 63 characters, and the whole has \
+                    253 at the most"
+                .to_owned(),
+        );
     }
     Ok(host::ipv4(host).map_or_else(|| host.to_ascii_lowercase(), |address| address.to_string()))
 }
@@ -198,11 +227,15 @@ fn parse_ipv6(text: &str) -> Result<String, String> {
     match zone {
         // What stands for an IPv4 address is one: a socket of IPv6 alone cannot be bound to it.
         None => Ok(IpAddr::V6(number).to_canonical().to_string()),
-        Some(zone) if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            Ok(format!("{number}%{zone}"))
-        }
+        Some(zone) if is_zone(zone) => Ok(format!("{number}%{zone}")),
         Some(_) => Err(wrong()),
     }
+}
+
+/// Whether an interface may have this name or number: Linux allows nearly everything in it.
+fn is_zone(zone: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"%/:[]".contains(&byte);
+    (1..=MAX_ZONE).contains(&zone.len()) && zone.bytes().all(allowed)
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -256,6 +289,9 @@ mod tests {
             ("[::ffff:127.0.0.1]:80", "tcp://127.0.0.1:80"),
             ("127.1:80", "tcp://127.0.0.1:80"),
             ("tcp://[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("tcp://[FE80:0::1%br-lan_0.100]:7", "tcp://[fe80::1%br-lan_0.100]:7"),
+            ("tls://[fe80::1%2]:7", "tls://[fe80::1%2]:7"),
+            ("db.example.:5432", "tcp://db.example.:5432"),
             ("unix:///run/gate.sock", "unix:///run/gate.sock"),
             ("unix:@gate", "unix:@gate"),
             ("unix://@gate/é 1", "unix:@gate/é 1"),
@@ -276,6 +312,11 @@ mod tests {
             ("tcp://*:80", "0.0.0.0 or [::]"),
             ("::1:80", "goes in brackets"),
             ("[::1%]:80", "not an IPv6 address"),
+            ("[fe80::1%a/b]:80", "not an IPv6 address"),
+            ("[fe80::1%longer-than-names]:80", "not an IPv6 address"),
+            ("b\u{fc}cher.example:80", "written xn--bcher-kva.example"),
+            ("a..b:80", "cannot be a name"),
+            (".:80", "cannot be a name"),
             ("[127.0.0.1]:80", "not an IPv6 address"),
             ("localhost:65536", "from 0 to 65535"),
             ("a..b:80", "between dots stand 1 to 63"),
@@ -298,6 +339,8 @@ mod tests {
         }
         let long = format!("unix:///{}", "x".repeat(MAX_UNIX_PATH));
         assert!(long.parse::<Address>().is_err());
+        assert!(format!("{}:80", "x".repeat(64)).parse::<Address>().is_err());
+        assert!(format!("{}x:80", "x.".repeat(127)).parse::<Address>().is_err());
     }
 
     #[test]
@@ -325,6 +368,13 @@ mod tests {
         let address: Address = "tcp://nobody.invalid:80".parse().expect("well formed");
         let message = address.is_loopback().expect_err("must not resolve").to_string();
         assert!(message.starts_with("unknown host `nobody.invalid`: "), "{message}");
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_said_not_to_be() {
+        let address: Address = "tcp://[fe80::1%none0]:80".parse().expect("well formed");
+        let message = address.is_loopback().expect_err("must not resolve").to_string();
+        assert!(message.contains("there is no interface `none0`"), "{message}");
     }
 
     proptest! {

@@ -3,13 +3,13 @@
 //! A plan holds values only. It reads no file and opens no socket; whatever is in it has passed
 //! every check, so that nothing that takes a plan needs to check it again.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::http_connect::{Authority, HEAD_LIMIT, Rule};
 use crate::proto::proxy_protocol::{Trusted, Version};
+use crate::proto::resolver::Server;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
@@ -133,7 +133,7 @@ impl Default for Limits {
 pub struct Resolver {
     /// The name servers, in the order in which they are asked; where there are none, those of
     /// /etc/resolv.conf.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
 }
 
 /// One address and what is offered there.

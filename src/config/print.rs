@@ -169,6 +169,7 @@ mod tests {
     use crate::proto::proxy_protocol::{Trusted, Version};
 
     use super::*;
+    use crate::proto::resolver::Server;
 
     /// A variable that every process has.
     const VARIABLE: &str = "PATH";
@@ -315,7 +316,8 @@ mod tests {
     }
 
     fn resolver() -> impl Strategy<Value = Resolver> {
-        let server = (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+        let server =
+            (any::<IpAddr>(), 1..=u16::MAX).prop_map(|at| Server::from(SocketAddr::from(at)));
         prop::collection::vec(server, 0..=3).prop_map(|servers| Resolver { servers })
     }
 

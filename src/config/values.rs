@@ -3,7 +3,6 @@
 //!
 //! A function here sees one value alone; whether values go together is for [`super::check`].
 
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::proto::gate::Digest;
 use crate::proto::http_connect::{Authority, AuthorityError, MAX_HEAD, Rule, RuleError};
 use crate::proto::proxy_protocol::trust::TRUSTED_FORMS;
 use crate::proto::proxy_protocol::{Trusted, TrustedError, Version, VersionError};
-use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
+use crate::proto::resolver::{MAX_SERVERS, Server};
 use crate::proto::service::Kind;
 
 use super::address::Address;
@@ -154,9 +153,9 @@ pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
     })
 }
 
-/// Name servers: IP addresses, each with a port unless that is the usual one. An empty list leaves
-/// them to the system.
-pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault> {
+/// Name servers: IP addresses, each with a port unless that is the usual one, and link-local ones
+/// with their zone. An empty list leaves them to the system.
+pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<Server>, Fault> {
     const RIGHT: &str = "write a list such as [\"192.0.2.53\", \"[2001:db8::53]:5353\"]";
     let DeValue::Array(array) = value else {
         return Err(wrong_type(&value, "a list", RIGHT));
@@ -167,9 +166,8 @@ pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault>
     }
     let server = |element: Spanned<DeValue<'_>>| {
         let text = text(element.into_inner())?;
-        let usual_port = |_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
-        let server = text.parse().or_else(usual_port).ok();
-        server.filter(|server| server.port() != 0).ok_or_else(|| {
+        let server: Option<Server> = text.parse().ok();
+        server.filter(|server| server.address.port() != 0).ok_or_else(|| {
             let message = format!("`{text}` is not the address of a name server");
             Fault::new(message, "not an IP address", RIGHT)
         })

@@ -24,6 +24,7 @@ use crate::proto::gate::{CHALLENGE_LEN, Challenge, Keyring};
 use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
 use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
+use crate::proto::resolver::Requester;
 use crate::proto::service::Kind;
 use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
 
@@ -306,7 +307,8 @@ impl Connection {
             }
             (Local::Exit(exit), Service::Connect { user_timeout, .. }) => {
                 if let Some(target) = exit.wanted() {
-                    let call = Forward::to(target, *user_timeout);
+                    let address = self.peer.address().map(|address| address.ip());
+                    let call = Forward::to(target, *user_timeout, Requester::client(address));
                     exit.begin(call);
                 }
                 let reserved = &mut self.reserved;

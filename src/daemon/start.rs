@@ -2,7 +2,7 @@
 //! first connection is accepted.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -29,6 +29,9 @@ const BLOCKS_KEPT: usize = 64;
 /// Descriptors that the daemon needs beside one for each connection: listeners, epoll, the signal
 /// pipe, standard streams, and some room.
 const DESCRIPTORS_BESIDE: u64 = 64;
+
+/// How long the start waits for the names of targets.
+const NAMES_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +114,7 @@ impl Daemon {
             manager::ready();
         }
         while !self.reactor.host().is_over() {
-            turn(&mut self.reactor, log)?;
+            turn(&mut self.reactor, log, None)?;
         }
         log::info!("stopped {}", self.reactor.host().admissions.counts);
         Ok(())
@@ -124,7 +127,8 @@ fn places(plan: &Plan) -> Places {
 }
 
 /// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
-/// until each is found or not, or a signal says that nobody will wait.
+/// a moment for each to be found or not, unless a signal says that nobody will wait. Where a name
+/// server takes longer, connections wait for it, and other listeners serve meanwhile.
 fn find_targets(
     plan: &Plan,
     reactor: &mut Reactor<DaemonSource>,
@@ -135,21 +139,31 @@ fn find_targets(
         reactor.host().names.watch(host, now);
     }
     reactor.spawn(DaemonSource::Queries(Box::default()));
+    let until = now + NAMES_PATIENCE;
     while !reactor.host().names.is_settled() && !reactor.host().is_over() {
-        turn(reactor, log)?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        turn(reactor, log, Some(left))?;
     }
     Ok(())
 }
 
-/// One turn, after the lines of the last; it ends in time to try again what nobody took of them.
-fn turn(reactor: &mut Reactor<DaemonSource>, log: &LogQueue) -> io::Result<()> {
+/// One turn, after the lines of the last; it ends in time to try again what nobody took of them,
+/// and within `limit`.
+fn turn(
+    reactor: &mut Reactor<DaemonSource>,
+    log: &LogQueue,
+    limit: Option<Duration>,
+) -> io::Result<()> {
     let retry = log.flush();
-    reactor.turn_within(retry)
+    reactor.turn_within(retry.into_iter().chain(limit).min())
 }
 
 /// How many descriptors the plan's connections may need: a relayed one has a second socket, and
-/// where names are looked up, each question for either kind of address may need a connection to a
-/// name server. What the losers of a race hold for a moment is not counted.
+/// where names are looked up, each question for either kind of address has a socket for each of two tries.
+/// What the losers of a race hold for a moment is not counted.
 fn descriptors(plan: &Plan) -> u64 {
     let relays = plan.listeners.iter().any(|it| !matches!(it.service, Service::Own(_)));
     let each = if relays { 2 } else { 1 };
@@ -157,7 +171,7 @@ fn descriptors(plan: &Plan) -> u64 {
         matches!(it.service, Service::Connect { .. })
             || listeners::target_hosts(it).next().is_some()
     });
-    let questions = if asks { 2 * MAX_LOOKUPS as u64 } else { 0 };
+    let questions = if asks { 4 * MAX_LOOKUPS as u64 } else { 0 };
     (plan.limits.connections + MAX_LEAVING) as u64 * each + questions + DESCRIPTORS_BESIDE
 }
 

@@ -23,6 +23,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What beginning a connection costs, in nanoseconds.
 const CALL_COST: u64 = 16_000;
+/// The most places of one host that are tried: a name may have thousands of addresses, and each
+/// call costs somebody else something.
+pub const MAX_CALLS: usize = 8;
 
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,13 +154,14 @@ pub enum Standing {
 }
 
 impl Race {
-    /// A race between `places` in this order, on these terms, run as `side` of its source.
+    /// A race between `places` in this order, but that the families take turns, on these terms, run
+    /// as `side` of its source. Of more than [`MAX_CALLS`] the rest is not tried.
     #[must_use]
     pub fn new(places: impl IntoIterator<Item = Target>, terms: Terms, side: Side) -> Self {
         Self {
             side,
             terms,
-            waiting: places.into_iter().collect(),
+            waiting: by_turns(places),
             running: Vec::new(),
             readiness: Readiness::NONE,
             next_begins: None,
@@ -240,9 +244,39 @@ impl Race {
     }
 }
 
+/// The first of `places` with each family after the other (RFC 8305, 4).
+fn by_turns(places: impl IntoIterator<Item = Target>) -> VecDeque<Target> {
+    let mut places = places.into_iter().peekable();
+    let family = |target: &Target| matches!(target, Target::Tcp(SocketAddr::V6(_)));
+    let first = places.peek().map(family);
+    let (one, other): (Vec<_>, Vec<_>) = places.partition(|target| Some(family(target)) == first);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut chosen = VecDeque::with_capacity(MAX_CALLS);
+    while chosen.len() < MAX_CALLS && one.len() + other.len() > 0 {
+        chosen.extend(one.next());
+        chosen.extend(other.next());
+    }
+    chosen.truncate(MAX_CALLS);
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_families_take_turns_and_few_of_many_places_are_tried() {
+        let place = |text: &str| Target::Tcp(text.parse().expect("an address"));
+        let four = |number| place(&format!("192.0.2.{number}:1"));
+        let six = |number| place(&format!("[2001:db8::{number}]:1"));
+        let race = |places| Race::new(places, Terms::default(), Side::Local).waiting;
+        assert_eq!(race(vec![four(1), four(2), six(1)]), [four(1), six(1), four(2)]);
+        assert_eq!(race(vec![six(1), six(2), four(1)]), [six(1), four(1), six(2)]);
+        let many = (1..=200).map(four).chain([six(1)]).collect();
+        let chosen = race(many);
+        assert_eq!((chosen.len(), &chosen[1], &chosen[7]), (MAX_CALLS, &six(1), &four(7)));
+        assert!(race(Vec::new()).is_empty());
+    }
 
     #[test]
     fn a_connection_has_the_options_of_its_terms() {

@@ -24,12 +24,13 @@ use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 pub use super::tls::client::Secure;
 use super::wire::ClientWire;
+use super::zone;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Watch};
 use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
-use crate::proto::resolver::Lookup;
+use crate::proto::resolver::{Lookup, Requester};
 
 /// The first rest of a target that failed, and the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(250);
@@ -40,7 +41,8 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 pub enum Destination {
     /// In one place.
     Place(Target),
-    /// Wherever its name says: a host name in lower case, and a TCP port.
+    /// Wherever its name says: a host name in lower case, or an IPv6 address with the interface
+    /// behind which it is (`fe80::1%eth0`), and a TCP port.
     Host(String, u16),
 }
 
@@ -48,6 +50,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place(place) => place.fmt(f),
+            Self::Host(host, port) if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Host(host, port) => write!(f, "tcp://{host}:{port}"),
         }
     }
@@ -59,8 +62,8 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     limits: Limits,
-    /// Whether failures are told in rows, which are longer than one connection.
-    tells_rows: bool,
+    /// The peer that asked for them, where it was not the configuration.
+    asked_by: Option<Requester>,
 }
 
 /// How long a target is waited for; `None` is as long as the system does.
@@ -92,7 +95,7 @@ impl Targets {
             rests_until: Cell::new(None),
         };
         let targets = targets.into_iter().map(fresh).collect();
-        Self { targets, limits, tells_rows: true }
+        Self { targets, limits, asked_by: None }
     }
 
     /// When what begins `now` must be over.
@@ -120,11 +123,12 @@ impl Targets {
 
     /// Doubles the rest with each failure in a row, and varies it by half, so that many who were
     /// refused together do not come back together. Only the first failure of a row is logged;
-    /// what it does to a connection, the end of that connection tells.
+    /// what it does to a connection, the end of that connection tells; and who asked for a target
+    /// himself has no other connection.
     fn failed(&self, index: usize, error: &io::Error, now: Instant) {
         let known = &self.targets[index];
         let failures = known.failures.get();
-        if failures == 0 && self.tells_rows {
+        if failures == 0 && self.asked_by.is_none() {
             log::warn!("target {} cannot be reached: {error}", known.target);
         }
         let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
@@ -162,16 +166,18 @@ impl Forward {
         Self { targets, state: State::Idle }
     }
 
-    /// A connection to `target`, whose caller says how long that may take and tells what came of it.
+    /// A connection to the `target` that a peer asked for, whose caller says how long that may take
+    /// and tells what came of it. Its name is whole: it is looked for in no domain of the search
+    /// list, where a name that a rule allows could mean one that none does.
     #[must_use]
-    pub fn to(target: &Authority, user_timeout: Option<Duration>) -> Self {
+    pub fn to(target: &Authority, user_timeout: Option<Duration>, peer: Requester) -> Self {
         let destination = match target.host.parse::<IpAddr>() {
             Ok(address) => Destination::Place(Target::Tcp((address, target.port).into())),
-            Err(_) => Destination::Host(target.host.clone(), target.port),
+            Err(_) => Destination::Host(format!("{}.", target.host), target.port),
         };
         let limits = Limits { connect: None, user_timeout };
         let targets = Targets::new(vec![(destination, None)], limits);
-        Self::new(Rc::new(Targets { tells_rows: false, ..targets }))
+        Self::new(Rc::new(Targets { asked_by: Some(peer), ..targets }))
     }
 
     /// What it may connect to.
@@ -365,10 +371,11 @@ impl Call {
         S::Host: AsMut<Names>,
     {
         let Known { target, secure, .. } = &targets.targets[self.index];
+        let requester = targets.asked_by.unwrap_or(Requester::Ourselves);
         if self.race.is_none() {
             let terms = Terms { user_timeout: targets.limits.user_timeout, ..Terms::default() };
             let race = |places| Race::new(places, terms, Side::Local);
-            self.race = places(target, context)?.map(race);
+            self.race = places(target, requester, context)?.map(race);
             if self.race.is_some() {
                 *reserved = None;
             }
@@ -389,7 +396,7 @@ impl Call {
             },
         };
         if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {
-            resolver::renew(host, context);
+            resolver::renew(host, requester, context);
         }
         outcome
     }
@@ -398,6 +405,7 @@ impl Call {
 /// The places in which a target is now; `None` while that is asked for.
 fn places<S: Source>(
     target: &Destination,
+    requester: Requester,
     context: &mut Context<'_, S>,
 ) -> io::Result<Option<Vec<Target>>>
 where
@@ -407,7 +415,10 @@ where
         Destination::Place(place) => return Ok(Some(vec![place.clone()])),
         Destination::Host(host, port) => (host, *port),
     };
-    match resolver::look_up(host, context) {
+    if let Some(place) = zone::place_of(host, port) {
+        return place.map(|place| Some(vec![Target::Tcp(place)]));
+    }
+    match resolver::look_up(host, requester, context) {
         Lookup::Known(addresses) => {
             let place = |address| Target::Tcp(SocketAddr::new(address, port));
             Ok(Some(addresses.iter().copied().map(place).collect()))

@@ -26,3 +26,4 @@ pub mod udp;
 pub mod udp_peer;
 pub mod unix;
 pub mod wire;
+pub mod zone;

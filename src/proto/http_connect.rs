@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use std::fmt;
 use std::str::FromStr;
 
-use super::host;
+use super::{host, idn};
 
 /// The longest head, of a request or an answer, in bytes, where nothing else is said. What goes
 /// before a final answer counts too.
@@ -42,7 +42,7 @@ impl fmt::Display for Authority {
 
 /// The text is no `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not host:port (an IPv6 address stands in brackets)")]
+#[error("`{0}` is not host:port (an IPv6 address stands in brackets){hint}", hint = idn::hint(.0))]
 pub struct AuthorityError(String);
 
 impl FromStr for Authority {
@@ -75,7 +75,7 @@ enum HostRule {
 
 /// The text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not host:port, *.domain:port or host:*")]
+#[error("`{0}` is not host:port, *.domain:port or host:*{hint}", hint = idn::hint(.0))]
 pub struct RuleError(String);
 
 impl FromStr for Rule {

@@ -10,6 +10,7 @@ pub mod hello;
 pub mod host;
 pub mod http_connect;
 pub mod identity;
+pub mod idn;
 pub mod introduction;
 pub mod pem;
 pub mod pipe;

@@ -121,14 +121,15 @@ impl Prober {
         Ok(Self { config, witness, server_name, timeout })
     }
 
-    /// Shakes hands once, with the first of `addresses` that answers.
+    /// Shakes hands once, with the first of `addresses` that answers, of which only the first few
+    /// are called.
     ///
     /// # Errors
     /// The event loop failed. What the network or the server did wrong is in the sighting.
     pub fn probe(&self, addresses: &[SocketAddr]) -> io::Result<Sighting> {
         let call = Call {
             prober: self,
-            addresses: addresses.iter().copied().collect(),
+            addresses: addresses.iter().copied().take(dial::MAX_CALLS).collect(),
             stage: Stage::Dialing { stream: None },
             until: self.timeout.and_then(|limit| Instant::now().checked_add(limit)),
             began: Instant::now(),
