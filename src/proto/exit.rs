@@ -111,6 +111,10 @@ impl<E: End> Exit<E> {
             return Ok(Progress::Moved(0));
         };
         to.consume(turn.pool, len);
+        // It was whole although nobody has looked in time: then the call has its own time.
+        if self.is_late(turn.now) {
+            self.until = self.allowed.limit.and_then(|limit| turn.now.checked_add(limit));
+        }
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }

@@ -137,18 +137,17 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Moves bytes until nothing moves or the turn's budget is spent.
+    /// Moves bytes until nothing moves or the turn's budget is spent, and then looks at the deadlines:
+    /// what has come in time counts, however late this turn is. Bytes put off those deadlines alone
+    /// that are about silence.
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
-        if let Some((at, deadline)) = self.next_deadline()
-            && at <= turn.now
-        {
-            turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(match self.state {
-                // That a peer which broke the rules does not leave by itself is no news.
-                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
-                _ => CloseReason::Deadline(deadline),
-            });
+        match self.pump_all(turn) {
+            Step::Close(reason) => Step::Close(reason),
+            step => self.judge(turn).map_or(step, Step::Close),
         }
+    }
+
+    fn pump_all(&mut self, turn: &mut Turn<'_>) -> Step {
         let mut budget = TURN_BUDGET;
         loop {
             match self.pump(turn) {
@@ -165,6 +164,17 @@ impl<R: End, L: End> Session<R, L> {
                 Err(reason) => return Step::Close(reason),
             }
         }
+    }
+
+    /// Why it is over, where a deadline has passed.
+    fn judge(&self, turn: &mut Turn<'_>) -> Option<CloseReason> {
+        let (_, deadline) = self.next_deadline().filter(|(at, _)| *at <= turn.now)?;
+        turn.watch.report(&Event::Deadline(deadline));
+        Some(match self.state {
+            // That a peer which broke the rules does not leave by itself is no news.
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+            _ => CloseReason::Deadline(deadline),
+        })
     }
 
     /// When to run again even if nothing becomes ready, or `None` for never.

@@ -48,6 +48,11 @@ pub(crate) struct Parts {
     pub(crate) block_len: usize,
 }
 
+/// Whether it closed for a reason that comes before any deadline.
+fn closed_by_itself(step: &Step) -> bool {
+    matches!(step, Step::Close(reason) if !matches!(reason, CloseReason::Deadline(_)))
+}
+
 impl Subject {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { name, remote, local, service, admission, gate, timeouts, block_len } = parts;
@@ -122,8 +127,9 @@ impl Subject {
 
     /// Gives it its turn. `twice`: and, if it waits, another, in which nothing may happen.
     pub(crate) fn run(&mut self, now: Instant, twice: bool) {
-        let due = self.due_deadlines(now);
         let step = self.run_once(now);
+        // What has come counts before a deadline does.
+        let due = if closed_by_itself(&step) { Vec::new() } else { self.due_deadlines(now) };
         self.is_due = step == Step::Again;
         self.was_cut_short |= self.is_due;
         self.check_budget(&step);
