@@ -12,8 +12,9 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
+use super::cycles;
 use super::plan::{
-    DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
+    DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
     Timeouts,
 };
 use super::report::{Fault, Faults};
@@ -25,6 +26,9 @@ use super::{units, values};
 
 /// The secret that the tutorials and the built-in configuration use. Everyone knows it.
 pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
+
+/// The most answers a second that one peer may be given; more than there can be are no bound.
+const MAX_ANSWERS: usize = 1_000_000;
 
 /// The most connections that may be asked for.
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -44,11 +48,16 @@ pub(super) fn plan(
         faults.add(0..0, Fault::new("nothing to listen on", "no [[listener]]", help));
     }
     let mut seen = Seen::default();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut targets) = (Vec::new(), Vec::new());
     for table in document.tables("listener", "[[listener]]", faults) {
         let around = Around { folder, secrets: &secrets, buffer: limits.buffer };
-        listeners.extend(listener(table, &around, &mut seen, faults));
+        let place = table.span_of("to").unwrap_or(table.span());
+        if let Some(listener) = listener(table, &around, &mut seen, faults) {
+            listeners.push(listener);
+            targets.push(place);
+        }
     }
+    cycles::find(&listeners, &targets, faults);
     document.finish(faults);
     faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
 }
@@ -96,6 +105,8 @@ fn listener(
     let Waits { session, connect, user } = waits(&mut table, place, faults);
     let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
+    let answers = |value| values::count(value, 0..=MAX_ANSWERS);
+    let answers = table.take("answers_per_second", answers, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
     if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
@@ -110,6 +121,11 @@ fn listener(
         let message = "`amplify` is for datagrams";
         let help = "remove it: a stream cannot be asked for under a forged address";
         faults.add(amplify.span(), Fault::new(message, "not udp", help));
+    }
+    if let (Some(answers), Some(Address::Tcp(_) | Address::Unix(_))) = (&answers, place) {
+        let message = "`answers_per_second` is for datagrams";
+        let help = "remove it: a stream has an end, and nothing goes round in it";
+        faults.add(answers.span(), Fault::new(message, "not udp", help));
     }
     if let (Some(mode), Some(Address::Tcp(_) | Address::Udp(_))) = (&unix_mode, place) {
         let message = "`unix_mode` is for Unix sockets";
@@ -132,6 +148,7 @@ fn listener(
         timeouts: session,
         user_timeout: user,
         amplify: amplify.is_some_and(Spanned::into_inner),
+        answers_per_second: answers.map_or(DEFAULT_ANSWERS, |answers| answers.into_inner() as u32),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
     })
 }

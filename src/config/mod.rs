@@ -37,6 +37,7 @@ use self::report::{Fault, Faults};
 
 pub mod address;
 mod check;
+mod cycles;
 pub mod plan;
 mod print;
 mod report;

@@ -76,9 +76,10 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 23] = [
+const PUBLIC_KEYS: [&str; 24] = [
     "address",
     "amplify",
+    "answers_per_second",
     "auth",
     "buffer",
     "connect",

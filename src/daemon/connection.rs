@@ -132,6 +132,8 @@ pub struct Connection {
     offer: Rc<Offer>,
     /// The place of the connection onward among the descriptors, until that is begun.
     reserved: Option<OwnedFd>,
+    /// How many of our own calls have led here.
+    depth: u8,
 }
 
 impl Connection {
@@ -159,7 +161,13 @@ impl Connection {
             Rc::clone(&offer.timeouts),
             now,
         );
-        Self { session, peer, offer, reserved: None }
+        Self { session, peer, offer, reserved: None, depth: 0 }
+    }
+
+    /// Remembers how many of our own calls have led here.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -197,6 +205,10 @@ impl Connection {
         let step = if context.host.phase == Phase::Stopping {
             Step::Close(CloseReason::Stopped)
         } else {
+            // What a call has come to counts before any deadline does.
+            if self.is_calling() {
+                self.calls_onward(context);
+            }
             match self.run_session(context) {
                 Step::Wait if self.calls_onward(context) => self.run_session(context),
                 step => step,
@@ -227,6 +239,16 @@ impl Connection {
         [self.session.deadline(), call].into_iter().flatten().min()
     }
 
+    /// Whether a call onward is on its way, so that this turn may bring its outcome.
+    fn is_calling(&self) -> bool {
+        self.session.state_name() == StateName::Established
+            && match self.session.local_ref() {
+                Local::Forward(forward) => forward.end_ref().is_dialing(),
+                Local::Exit(exit) => exit.onward_ref().is_some_and(Forward::is_dialing),
+                Local::Unmade(_) | Local::Service(_) => false,
+            }
+    }
+
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
         let now = context.now;
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
@@ -242,6 +264,7 @@ impl Connection {
         match (self.session.local(), &self.offer.service) {
             (Local::Forward(introduced), _) => {
                 let has_settled = introduced.end().advance(&mut self.reserved, context);
+                note_calls(introduced.end(), self.depth, context);
                 if has_settled {
                     introduced.begin(introduced.end_ref().targets().deadline(context.now));
                     self.announce(context);
@@ -253,8 +276,10 @@ impl Connection {
                     let call = Forward::to(target, *user_timeout);
                     exit.begin(call);
                 }
-                let reserved = &mut self.reserved;
-                exit.onward().is_some_and(|forward| forward.advance(reserved, context))
+                let Some(forward) = exit.onward() else { return false };
+                let has_settled = forward.advance(&mut self.reserved, context);
+                note_calls(forward, self.depth, context);
+                has_settled
             }
             _ => false,
         }
@@ -286,6 +311,13 @@ impl Connection {
         if self.session.is_at_gate() && reason != CloseReason::Stopped {
             admissions.counts.refused_at_gate += 1;
         }
+    }
+}
+
+/// Remembers where the calls of a connection come from, in case they arrive here.
+fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) {
+    for local in forward.new_calls() {
+        context.host.own_calls.note(local, depth);
     }
 }
 

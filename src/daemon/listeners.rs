@@ -10,14 +10,14 @@ use std::time::Instant;
 use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
-use super::datagrams::Datagrams;
+use super::datagrams::{Datagrams, Rules};
 use super::open_error::OpenError;
 use super::tls::{self, UpstreamConfig};
 use crate::config::address::{Address, HostPort, ResolveError};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
 use crate::net::forward::{Destination, Limits, Secure, Targets};
-use crate::net::listener::Listener;
+use crate::net::listener::{Binding, Listener};
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
@@ -69,16 +69,18 @@ pub fn open(
             }
         }
         (Address::Unix(path), _) => {
-            let opened = Listener::unix(path, listener.unix_mode)
-                .map_err(|error| bind_error(&listener.address.to_string(), error))?;
-            sources.push(acceptor(listener, &offer(listener, names, key_log)?, opened));
+            let binding = Binding::Unix(path.clone(), listener.unix_mode);
+            let opened = binding.listen();
+            let opened = opened.map_err(|error| bind_error(&binding.to_string(), error))?;
+            sources.push(acceptor(listener, &offer(listener, names, key_log)?, (opened, binding)));
         }
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
             let offer = offer(listener, names, key_log)?;
             for address in resolve(listener, at)? {
-                let opened = Listener::tcp(address, listener.user_timeout)
-                    .map_err(|error| bind_error(&format!("tcp://{address}"), error))?;
-                sources.push(acceptor(listener, &offer, opened));
+                let binding = Binding::Tcp(address, listener.user_timeout);
+                let opened = binding.listen();
+                let opened = opened.map_err(|error| bind_error(&binding.to_string(), error))?;
+                sources.push(acceptor(listener, &offer, (opened, binding)));
             }
         }
     }
@@ -176,9 +178,13 @@ fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, 
     at.resolve().map_err(|error| OpenError::Resolve { name: listener.name.clone(), error })
 }
 
-fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> Opened {
+fn acceptor(
+    listener: &plan::Listener,
+    offer: &Rc<Offer>,
+    (opened, binding): (Listener, Binding),
+) -> Opened {
     let address = opened.bound();
-    let acceptor = Acceptor::new(opened, Rc::clone(offer));
+    let acceptor = Acceptor::new(opened, binding, Rc::clone(offer));
     log_listening(listener, address, DaemonSource::Acceptor(Box::new(acceptor)))
 }
 
@@ -188,10 +194,12 @@ fn datagrams(
     server: UdpServer,
     address: SocketAddr,
 ) -> Opened {
-    let bound = format!("udp://{}", server.local_address().unwrap_or(address));
-    let may_amplify = listener.amplify || address.ip().is_loopback();
-    let name = listener.name.clone();
-    let datagrams = Datagrams::new(server, name, service.clone(), may_amplify);
+    let bound = format!("udp://{}", server.local_address());
+    let rules = Rules {
+        may_amplify: listener.amplify || address.ip().is_loopback(),
+        rate: Some(listener.answers_per_second).filter(|rate| *rate > 0),
+    };
+    let datagrams = Datagrams::new(server, listener.name.clone(), service.clone(), rules);
     log_listening(listener, bound, DaemonSource::Datagrams(Box::new(datagrams)))
 }
 

@@ -6,11 +6,14 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rand::RngExt;
 
 use super::admissions::Admissions;
 use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
+use super::loops::Loops;
 use super::open_error::OpenError;
+use super::own_calls::OwnCalls;
 use super::stop::Stop;
 use super::{DaemonSource, listeners, manager};
 use crate::config::{Plan, Service};
@@ -65,6 +68,9 @@ impl Daemon {
             nonces: Nonces::new(),
             admissions: Admissions::new(plan.limits.connections, plan.limits.connections_per_ip),
             names: Names::of_system(&plan.resolver.servers),
+            loops: Loops::new(rand::rng().random(), Instant::now()),
+            own_calls: OwnCalls::default(),
+            listening: 0,
             phase: Phase::Running,
             failure: None,
         };

@@ -180,7 +180,19 @@ impl Forward {
         &self.targets
     }
 
-    fn is_dialing(&self) -> bool {
+    /// The local addresses of the calls that have begun since this was asked last; `None` for one to
+    /// a Unix socket.
+    pub fn new_calls(&mut self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
+        let race = match &mut self.state {
+            State::Calling(call) => call.race.as_mut(),
+            State::Idle | State::Joined(_) | State::Failed(_) => None,
+        };
+        race.into_iter().flat_map(Race::new_calls)
+    }
+
+    /// Whether somebody is called, or will be.
+    #[must_use]
+    pub fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
     }
 

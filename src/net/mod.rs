@@ -21,5 +21,7 @@ pub mod tls;
 pub mod tls_probe;
 pub mod trace;
 pub mod udp;
+pub mod udp_destination;
+pub mod udp_owner;
 pub mod udp_peer;
 pub mod wire;
