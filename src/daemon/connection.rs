@@ -278,7 +278,9 @@ impl Connection {
                 }
                 let Some(forward) = exit.onward() else { return false };
                 let has_settled = forward.advance(&mut self.reserved, context);
-                note_calls(forward, self.depth, context);
+                if note_calls(forward, self.depth, context) {
+                    exit.note_progress(context.now);
+                }
                 has_settled
             }
             _ => false,
@@ -314,11 +316,11 @@ impl Connection {
     }
 }
 
-/// Remembers where the calls of a connection come from, in case they arrive here.
-fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) {
-    for local in forward.new_calls() {
-        context.host.own_calls.note(local, depth);
-    }
+/// Remembers where the calls of a connection come from, in case they arrive here. Whether there are new
+/// ones.
+fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) -> bool {
+    let noted = forward.new_calls().map(|local| context.host.own_calls.note(local, depth));
+    noted.count() > 0
 }
 
 impl End for Local {

@@ -30,6 +30,7 @@ use crate::proto::event::{Readiness, Watch};
 use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
 use crate::proto::resolver::Lookup;
+use crate::proto::timeouts::given_back;
 
 /// The first rest of a target that failed, and the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(250);
@@ -310,6 +311,8 @@ struct Call {
     until: Option<Instant>,
     /// `None` as long as its addresses are asked for.
     race: Option<Race>,
+    /// Whether time was up before they were known, and they may still come in the same turn.
+    is_overdue: bool,
 }
 
 impl Call {
@@ -317,7 +320,7 @@ impl Call {
     fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
         let index = order.pop_front()?;
         let until = targets.deadline(now);
-        Some(Self { index, others: order, until, race: None })
+        Some(Self { index, others: order, until, race: None, is_overdue: false })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -377,6 +380,7 @@ impl Call {
             self.race = places(target, context)?.map(race);
             if self.race.is_some() {
                 *reserved = None;
+                self.until = self.until.map(|at| given_back(at, context.now).unwrap_or(at));
             }
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
@@ -390,8 +394,14 @@ impl Call {
             }
             Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(dial::Standing::Running) | None => match self.until {
-                Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
-                _ => Ok(None),
+                Some(until) if until > context.now => Ok(None),
+                // A name server's answer that has come in time is perhaps read later in this turn.
+                Some(_) if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) => {
+                    context.wake(context.waker());
+                    Ok(None)
+                }
+                Some(_) => Err(io::ErrorKind::TimedOut.into()),
+                None => Ok(None),
             },
         };
         if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {

@@ -15,6 +15,7 @@ use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
 use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
+use super::timeouts::given_back;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
@@ -141,6 +142,8 @@ impl<E: End> End for Introduced<E> {
         // What has come in time counts; more can come only where something moved.
         if progress == Progress::Moved(0) {
             self.judge(turn.now)?;
+        } else {
+            self.until = self.until.map(|until| given_back(until, turn.now).unwrap_or(until));
         }
         Ok(progress)
     }

@@ -36,6 +36,7 @@ use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Sec
 use super::pipe::Pipe;
 pub use super::reason::{CloseReason, Deadline, StateName};
 pub use super::timeouts::Timeouts;
+use super::timeouts::given_back;
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -139,36 +140,38 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Moves bytes until nothing moves or the turn's budget is spent, and then looks at the deadlines:
     /// what has come in time counts, however late this turn is. Bytes put off those deadlines alone
-    /// that are about silence.
+    /// that are about silence, unless [the loop stood still](given_back).
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
-        match self.pump_all(turn) {
-            Step::Close(reason) => Step::Close(reason),
-            step => self.judge(turn).map_or(step, Step::Close),
-        }
-    }
-
-    fn pump_all(&mut self, turn: &mut Turn<'_>) -> Step {
-        let mut budget = TURN_BUDGET;
-        loop {
+        let mut left = TURN_BUDGET;
+        let step = loop {
             match self.pump(turn) {
-                Ok(0) => return Step::Wait,
+                Ok(0) => break Step::Wait,
                 Ok(moved) => {
                     if !matches!(self.state, State::Closing(_)) {
                         self.touched = turn.now;
                     }
-                    budget = budget.saturating_sub(moved);
-                    if budget == 0 {
-                        return Step::Again;
+                    left = left.saturating_sub(moved);
+                    if left == 0 {
+                        break Step::Again;
                     }
                 }
                 Err(reason) => return Step::Close(reason),
             }
-        }
+        };
+        let has_moved = left < TURN_BUDGET;
+        self.judge(has_moved, turn).map_or(step, Step::Close)
     }
 
     /// Why it is over, where a deadline has passed.
-    fn judge(&self, turn: &mut Turn<'_>) -> Option<CloseReason> {
-        let (_, deadline) = self.next_deadline().filter(|(at, _)| *at <= turn.now)?;
+    fn judge(&mut self, has_moved: bool, turn: &mut Turn<'_>) -> Option<CloseReason> {
+        let (at, deadline) = self.next_deadline().filter(|(at, _)| *at <= turn.now)?;
+        if let (Deadline::Tls | Deadline::Auth, State::AuthPending(_, since), true) =
+            (deadline, &mut self.state, has_moved)
+            && let Some(until) = given_back(at, turn.now)
+        {
+            *since += until - at;
+            return None;
+        }
         turn.watch.report(&Event::Deadline(deadline));
         Some(match self.state {
             // That a peer which broke the rules does not leave by itself is no news.

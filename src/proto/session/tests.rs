@@ -79,6 +79,24 @@ mod the_guard {
     }
 
     #[test]
+    fn gives_time_back_to_who_was_in_time_when_nobody_looked() {
+        let mut scene = Scene::guard();
+        scene.run();
+        scene.remote().say(&answer()[..3]);
+        scene.pass(13 * SECOND);
+        assert_eq!(scene.run(), Step::Wait, "three seconds were lost after the deadline");
+        assert_eq!(scene.deadline(), Some(16 * SECOND));
+        scene.pass(3 * SECOND);
+        scene.remote().say(&answer()[3..4]);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)), "none more");
+
+        let mut silent = Scene::guard();
+        silent.run();
+        silent.pass(13 * SECOND);
+        assert_eq!(silent.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)));
+    }
+
+    #[test]
     fn notices_who_leaves_before_the_whole_answer() {
         for said in 0..answer().len() {
             let mut scene = Scene::guard();
