@@ -25,9 +25,9 @@ fn udp(name: &str, service: &str, more: &str) -> String {
 fn foreign_service() -> UdpSocket {
     let ports = 20_000..30_000u16;
     let from = std::process::id() as u16 % 5000;
-    let mut free = ports.skip(from.into()).filter_map(|port| {
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()
-    });
+    let mut free = ports
+        .skip(from.into())
+        .filter_map(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let service = free.next().expect("one of thousands");
     service.set_read_timeout(Some(SILENCE)).expect("a timeout");
     service
@@ -74,8 +74,8 @@ fn many_that_go_round_at_once_end_too() {
 
 #[test]
 fn a_rate_of_its_own_is_what_a_listener_keeps_to() {
-    let configuration =
-        udp("open", "echo", "answers_per_second = 0") + &udp("strict", "echo", "answers_per_second = 2");
+    let configuration = udp("open", "echo", "answers_per_second = 0")
+        + &udp("strict", "echo", "answers_per_second = 2");
     let daemon = Daemon::start(&configuration);
     let count = rounds(&foreign_service(), daemon.socket_address("strict"), TOO_MANY);
     assert!((1..=10).contains(&count), "{count} rounds");

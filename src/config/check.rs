@@ -14,8 +14,8 @@ use crate::proto::proxy_protocol::Trusted;
 use super::address::Address;
 use super::cycles;
 use super::plan::{
-    DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
-    Timeouts,
+    DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan,
+    Resolver, Service, Timeouts,
 };
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};

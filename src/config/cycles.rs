@@ -53,10 +53,10 @@ fn way_back(listeners: &[Listener], first: usize) -> Option<Vec<usize>> {
 /// The listeners that a listener's bytes come to next.
 fn forwards_to(listeners: &[Listener], at: usize) -> Vec<usize> {
     let Service::Forward { to, upstream, .. } = &listeners[at].service else { return Vec::new() };
-    let asked = upstream.target.as_ref().map(|target| HostPort {
-        host: target.host.clone(),
-        port: target.port,
-    });
+    let asked = upstream
+        .target
+        .as_ref()
+        .map(|target| HostPort { host: target.host.clone(), port: target.port });
     let mut found = Vec::new();
     for target in to {
         for (number, listener) in listeners.iter().enumerate() {

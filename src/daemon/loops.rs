@@ -161,9 +161,7 @@ impl Loops {
     fn standing(&mut self, from: SocketAddr, to: SocketAddr) -> Standing {
         match self.owners.of(to, from) {
             Owner::Client => Standing::Client,
-            Owner::Anybody
-                if is_near(from, to) && self.client_ports.contains(&from.port()) =>
-            {
+            Owner::Anybody if is_near(from, to) && self.client_ports.contains(&from.port()) => {
                 Standing::Neighbour
             }
             Owner::Anybody | Owner::Unknown => Standing::Stranger,
@@ -375,8 +373,9 @@ mod tests {
         // All of them are on their way at once, and each comes round again 10 ms after its answer.
         let mut on_their_way = 5000;
         for round in 0..10 {
-            on_their_way =
-                (0..on_their_way).filter(|_| scene.answers("198.51.100.1:9999", round * 10)).count();
+            on_their_way = (0..on_their_way)
+                .filter(|_| scene.answers("198.51.100.1:9999", round * 10))
+                .count();
         }
         assert_eq!(on_their_way, 0);
     }

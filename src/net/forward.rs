@@ -396,7 +396,9 @@ impl Call {
             Some(dial::Standing::Running) | None => match self.until {
                 Some(until) if until > context.now => Ok(None),
                 // A name server's answer that has come in time is perhaps read later in this turn.
-                Some(_) if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) => {
+                Some(_)
+                    if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) =>
+                {
                     context.wake(context.waker());
                     Ok(None)
                 }

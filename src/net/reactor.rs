@@ -290,10 +290,13 @@ impl<S: Source> Reactor<S> {
             Some(Duration::ZERO)
         };
         self.alarms.arm(before, self.poll.registry(), ALARM)?;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            outcome => outcome?,
+        let mut outcome = self.poll.poll(&mut self.events, timeout);
+        // A signal ended the sleep, perhaps the one that lets a stopped process go on: what has come
+        // meanwhile is heard all the same, before any deadline is looked at.
+        while outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            outcome = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        outcome?;
         let now = Instant::now();
         let detail = self.observer.wants_detail();
         if detail {
