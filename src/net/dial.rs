@@ -277,6 +277,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_call_that_meets_itself_is_refused() {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).expect("a port");
+        let own = socket.local_addr().expect("bound");
+        socket.connect(&own).expect("it meets itself");
+        socket.set_nonblocking(true).expect("an option");
+        let stream = Stream::Tcp(TcpStream::from_std(socket.into()));
+        let error = outcome(&stream).expect_err("that is nobody");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        drop(stream);
+        let port = own.as_socket().expect("IPv4");
+        std::net::TcpListener::bind(port).expect("the port is free for a server");
+    }
+
+    #[test]
     fn a_connection_has_the_options_of_its_terms() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let target = Target::Tcp(listener.local_addr().expect("bound"));
