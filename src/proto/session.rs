@@ -164,13 +164,14 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Why it is over, where a deadline has passed.
     fn judge(&mut self, has_moved: bool, turn: &mut Turn<'_>) -> Option<CloseReason> {
-        let (at, deadline) = self.next_deadline().filter(|(at, _)| *at <= turn.now)?;
+        let is_due = |(at, _): &(Instant, Deadline)| *at <= turn.now;
+        let (at, mut deadline) = self.next_deadline().filter(is_due)?;
         if let (Deadline::Tls | Deadline::Auth, State::AuthPending(_, since), true) =
             (deadline, &mut self.state, has_moved)
             && let Some(until) = given_back(at, turn.now)
         {
             *since += until - at;
-            return None;
+            (_, deadline) = self.next_deadline().filter(is_due)?;
         }
         turn.watch.report(&Event::Deadline(deadline));
         Some(match self.state {
