@@ -42,6 +42,40 @@ fn a_signal_stops_accepting_and_lets_the_open_ones_finish() {
 }
 
 #[test]
+fn who_had_come_before_the_signal_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let configuration = listener("tcp", "echo", "")
+        + &listener_at(&format!("unix://{}/s", folder.path().display()), "unix", "echo", "")
+        + &listener_at("udp://127.0.0.1:0", "udp", "echo", "");
+    for is_busy in [false, true] {
+        let mut daemon = Daemon::start(&configuration);
+        let before = is_busy.then(|| daemon.connect("tcp"));
+        daemon.signal("STOP");
+        let wires = |name| (0..150).map(|_| daemon.connect(name)).collect::<Vec<_>>();
+        let mut waiting = wires("tcp");
+        waiting.extend(wires("unix"));
+        for wire in &mut waiting {
+            wire.write_all(b"hello").expect("sent");
+        }
+        let client = daemon.datagrams("udp");
+        for _ in 0..100 {
+            client.send(b"hello").expect("sent");
+        }
+        daemon.signal("TERM");
+        daemon.signal("CONT");
+        for wire in &mut waiting {
+            assert_eq!(receive(wire, 5), b"hello");
+        }
+        for _ in 0..100 {
+            assert_eq!(client.recv(&mut [0; 16]).expect("an answer"), 5);
+        }
+        drop((waiting, before));
+        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.wait_for_line(&format!("stopped accepted={} ", 300 + usize::from(is_busy)));
+    }
+}
+
+#[test]
 fn a_listener_that_the_loop_cannot_hear_of_ends_it_at_the_start() {
     let configuration =
         listener("tcp", "echo", "") + &listener_at("udp://127.0.0.1:0", "udp", "echo", "");

@@ -12,10 +12,11 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
+use super::cycles;
 use super::overlap;
 use super::plan::{
-    DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
-    Timeouts,
+    DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan,
+    Resolver, Service, Timeouts,
 };
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
@@ -26,6 +27,9 @@ use super::{units, values};
 
 /// The secret that the tutorials and the built-in configuration use. Everyone knows it.
 pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
+
+/// The most answers a second that one peer may be given; more than there can be are no bound.
+const MAX_ANSWERS: usize = 1_000_000;
 
 /// The most connections that may be asked for.
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -45,11 +49,16 @@ pub(super) fn plan(
         faults.add(0..0, Fault::new("nothing to listen on", "no [[listener]]", help));
     }
     let mut seen = Seen::default();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut targets) = (Vec::new(), Vec::new());
     for table in document.tables("listener", "[[listener]]", faults) {
         let around = Around { folder, secrets: &secrets, limits: &limits };
-        listeners.extend(listener(table, &around, &mut seen, faults));
+        let place = table.span_of("to").unwrap_or(table.span());
+        if let Some(listener) = listener(table, &around, &mut seen, faults) {
+            listeners.push(listener);
+            targets.push(place);
+        }
     }
+    cycles::find(&listeners, &targets, faults);
     document.finish(faults);
     overlap::settle(&mut listeners);
     let secrets = secrets.fetched;
@@ -111,6 +120,8 @@ fn listener(
     let Waits { session, connect, user } = waits(&mut table, place, faults);
     let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
+    let answers = |value| values::count(value, 0..=MAX_ANSWERS);
+    let answers = table.take("answers_per_second", answers, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
     if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
@@ -125,6 +136,11 @@ fn listener(
         let message = "`amplify` is for datagrams";
         let help = "remove it: a stream cannot be asked for under a forged address";
         faults.add(amplify.span(), Fault::new(message, "not udp", help));
+    }
+    if let (Some(answers), Some(Address::Tcp(_) | Address::Unix(_))) = (&answers, place) {
+        let message = "`answers_per_second` is for datagrams";
+        let help = "remove it: a stream has an end, and nothing goes round in it";
+        faults.add(answers.span(), Fault::new(message, "not udp", help));
     }
     let message = match place {
         Some(Address::Tcp(_) | Address::Udp(_)) => Some("`unix_mode` is for Unix sockets"),
@@ -151,6 +167,7 @@ fn listener(
         timeouts: session,
         user_timeout: user,
         amplify: amplify.is_some_and(Spanned::into_inner),
+        answers_per_second: answers.map_or(DEFAULT_ANSWERS, |answers| answers.into_inner() as u32),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
         only_ipv6: false,
         head: around.limits.head,

@@ -37,6 +37,7 @@ use self::report::{Fault, Faults};
 
 pub mod address;
 mod check;
+mod cycles;
 mod overlap;
 pub mod plan;
 mod print;

@@ -37,6 +37,10 @@ const KEPT_PART: usize = 16;
 /// minutes (RFC 9293, 3.8.3).
 pub const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(240);
 
+/// Answers a second that one peer of a udp listener may have unless a listener says otherwise: more
+/// than a person or a monitor asks for, and few enough that what goes round in a circle soon ends.
+pub const DEFAULT_ANSWERS: u32 = 20;
+
 /// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
 
@@ -70,6 +74,7 @@ impl Plan {
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
             user_timeout: None,
             amplify: false,
+            answers_per_second: DEFAULT_ANSWERS,
             unix_mode: DEFAULT_UNIX_MODE,
             only_ipv6: false,
             head: HEAD_LIMIT,
@@ -160,6 +165,9 @@ pub struct Listener {
     /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,
     /// which lets a forger of source addresses multiply traffic.
     pub amplify: bool,
+    /// How many datagrams of one address and port a udp listener answers in a second, on average; 0
+    /// sets no bound. A socket of this machine that hears nobody else is always answered.
+    pub answers_per_second: u32,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
     /// Whether `[::]` takes IPv6 alone, because another listener has the port for IPv4.

@@ -90,7 +90,10 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         }
     }
     match &listener.address {
-        Address::Udp(_) => return writeln!(out, "amplify = {}", listener.amplify),
+        Address::Udp(_) => {
+            writeln!(out, "amplify = {}", listener.amplify)?;
+            return writeln!(out, "answers_per_second = {}", listener.answers_per_second);
+        }
         Address::Unix(_) if listener.address.is_abstract() => {}
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
@@ -163,7 +166,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use crate::config::UpstreamTls;
-    use crate::config::plan::{DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
+    use crate::config::plan::{DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
     use crate::proto::proxy_protocol::{Trusted, Version};
@@ -288,6 +291,7 @@ mod tests {
                     timeouts,
                     user_timeout,
                     amplify: false,
+                    answers_per_second: DEFAULT_ANSWERS,
                     unix_mode: DEFAULT_UNIX_MODE,
                     only_ipv6: false,
                     head: 0,
@@ -308,6 +312,7 @@ mod tests {
                         timeouts: Timeouts::default(),
                         user_timeout: Some(DEFAULT_USER_TIMEOUT),
                         amplify,
+                        answers_per_second: mode,
                         ..plain
                     },
                 }

@@ -76,9 +76,10 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 25] = [
+const PUBLIC_KEYS: [&str; 26] = [
     "address",
     "amplify",
+    "answers_per_second",
     "auth",
     "buffer",
     "connect",

@@ -72,6 +72,10 @@ pub struct Counts {
     pub datagrams: u64,
     /// Datagrams that were left without an answer they would have had.
     pub datagrams_dropped: u64,
+    /// Listening sockets that died and were bound anew.
+    pub sockets_rebound: u64,
+    /// Connections of our own that came back to us once too often.
+    pub forward_loops: u64,
 }
 
 impl fmt::Display for Counts {
@@ -79,7 +83,8 @@ impl fmt::Display for Counts {
         write!(
             f,
             "accepted={} over_limit={} over_ip_limit={} made_room={} bad_proxy_headers={} \
-             refused_at_gate={} accept_pauses={} accept_failures={} datagrams={} datagrams_dropped={}",
+             refused_at_gate={} accept_pauses={} accept_failures={} datagrams={} \
+             datagrams_dropped={} sockets_rebound={} forward_loops={}",
             self.accepted,
             self.over_limit,
             self.over_ip_limit,
@@ -89,7 +94,9 @@ impl fmt::Display for Counts {
             self.accept_pauses,
             self.accept_failures,
             self.datagrams,
-            self.datagrams_dropped
+            self.datagrams_dropped,
+            self.sockets_rebound,
+            self.forward_loops
         )
     }
 }

@@ -36,6 +36,8 @@ pub struct Arrival {
     until: Option<Instant>,
     /// Keeps a descriptor free for the connection onward.
     reserved: Option<OwnedFd>,
+    /// How many of our own calls have led here.
+    depth: u8,
     /// Whether the proxy has ended its side.
     is_cut: bool,
 }
@@ -61,7 +63,14 @@ impl Arrival {
         let limits = [timeouts.proxy.or(timeouts.idle), timeouts.lifetime];
         let limit = limits.into_iter().flatten().min();
         let until = limit.and_then(|limit| now.checked_add(limit));
-        Self { stream: Some(stream), peer: proxy, offer, until, reserved: None, is_cut: false }
+        let (stream, reserved) = (Some(stream), None);
+        Self { stream, peer: proxy, offer, until, reserved, depth: 0, is_cut: false }
+    }
+
+    /// Remembers how many of our own calls have led here.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -161,7 +170,7 @@ impl Arrival {
         context.host.admissions.pass(context.waker());
         let (peer, offer) = (self.peer.clone(), Rc::clone(&self.offer));
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
-        let connection = connection.with_reserve(self.reserved.take());
+        let connection = connection.with_reserve(self.reserved.take()).at_depth(self.depth);
         context.spawn(DaemonSource::Connection(connection));
     }
 

@@ -152,6 +152,8 @@ pub struct Connection {
     offer: Rc<Offer>,
     /// The place of the connection onward among the descriptors, until that is begun.
     reserved: Option<OwnedFd>,
+    /// How many of our own calls have led here.
+    depth: u8,
 }
 
 impl Connection {
@@ -179,7 +181,13 @@ impl Connection {
             Rc::clone(&offer.timeouts),
             now,
         );
-        Self { session, peer, offer, reserved: None }
+        Self { session, peer, offer, reserved: None, depth: 0 }
+    }
+
+    /// Remembers how many of our own calls have led here.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -234,6 +242,10 @@ impl Connection {
         } else if waits && context.host.admissions.is_leaving(context.waker()) {
             Step::Close(CloseReason::MadeRoom)
         } else {
+            // What a call has come to counts before any deadline does.
+            if self.is_calling() {
+                self.calls_onward(context);
+            }
             match self.run_session(context) {
                 Step::Wait if self.calls_onward(context) => self.run_session(context),
                 step => step,
@@ -281,6 +293,16 @@ impl Connection {
         }
     }
 
+    /// Whether a call onward is on its way, so that this turn may bring its outcome.
+    fn is_calling(&self) -> bool {
+        self.session.state_name() == StateName::Established
+            && match self.session.local_ref() {
+                Local::Forward(forward) => forward.end_ref().is_dialing(),
+                Local::Exit(exit) => exit.onward_ref().is_some_and(Forward::is_dialing),
+                Local::Unmade(_) | Local::Service(_) => false,
+            }
+    }
+
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
         let (now, mut left) = (context.now, context.slice);
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
@@ -299,6 +321,7 @@ impl Connection {
         match (self.session.local(), &self.offer.service) {
             (Local::Forward(introduced), _) => {
                 let has_settled = introduced.end().advance(&mut self.reserved, context);
+                note_calls(introduced.end(), self.depth, context);
                 if has_settled {
                     introduced.begin(introduced.end_ref().targets().deadline(context.now));
                     self.announce(context);
@@ -311,8 +334,12 @@ impl Connection {
                     let call = Forward::to(target, *user_timeout, Requester::client(address));
                     exit.begin(call);
                 }
-                let reserved = &mut self.reserved;
-                exit.onward().is_some_and(|forward| forward.advance(reserved, context))
+                let Some(forward) = exit.onward() else { return false };
+                let has_settled = forward.advance(&mut self.reserved, context);
+                if note_calls(forward, self.depth, context) {
+                    exit.note_progress(context.now);
+                }
+                has_settled
             }
             _ => false,
         }
@@ -347,6 +374,13 @@ impl Connection {
             admissions.counts.refused_at_gate += 1;
         }
     }
+}
+
+/// Remembers where the calls of a connection come from, in case they arrive here. Whether there are new
+/// ones.
+fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) -> bool {
+    let noted = forward.new_calls().map(|local| context.host.own_calls.note(local, depth));
+    noted.count() > 0
 }
 
 impl End for Local {

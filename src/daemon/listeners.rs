@@ -12,14 +12,14 @@ use nix::errno::Errno;
 use super::DaemonSource;
 use super::acceptor::Acceptor;
 use super::connection::{Offer, Service};
-use super::datagrams::Datagrams;
+use super::datagrams::{Datagrams, Rules};
 use super::open_error::OpenError;
 use super::tls::{self, UpstreamConfig};
 use crate::config::address::{Address, HostPort};
 use crate::config::plan::{self, service_name};
 use crate::net::dial::Target;
 use crate::net::forward::{Destination, Limits, Secure, Targets};
-use crate::net::listener::Listener;
+use crate::net::listener::{Binding, Listener};
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
@@ -62,15 +62,21 @@ pub fn open(
             Ok(datagrams(listener, service, server, address))
         }),
         (Address::Unix(path), _) => {
-            let opened = Listener::unix(path, listener.unix_mode)
-                .map_err(|error| bind_error(listener, listener.address.to_string(), error))?;
-            Ok(vec![acceptor(listener, &offer(listener, names, key_log)?, opened)])
+            let binding = Binding::Unix(path.clone(), listener.unix_mode);
+            let opened = binding
+                .listen()
+                .map_err(|error| bind_error(listener, binding.to_string(), error))?;
+            Ok(vec![acceptor(listener, &offer(listener, names, key_log)?, (opened, binding))])
         }
         (Address::Tcp(at) | Address::Tls(at) | Address::Udp(at), _) => {
             let offer = offer(listener, names, key_log)?;
             open_each(listener, at, |address| {
-                let opened = Listener::tcp(address, listener.only_ipv6, listener.user_timeout)?;
-                Ok(acceptor(listener, &offer, opened))
+                let binding = Binding::Tcp {
+                    address,
+                    only_ipv6: listener.only_ipv6,
+                    user_timeout: listener.user_timeout,
+                };
+                Ok(acceptor(listener, &offer, (binding.listen()?, binding)))
             })
         }
     }
@@ -221,9 +227,13 @@ fn resolve(listener: &plan::Listener, at: &HostPort) -> Result<Vec<SocketAddr>, 
     at.resolve().map_err(|error| OpenError::Resolve { name: listener.name.clone(), error })
 }
 
-fn acceptor(listener: &plan::Listener, offer: &Rc<Offer>, opened: Listener) -> Opened {
+fn acceptor(
+    listener: &plan::Listener,
+    offer: &Rc<Offer>,
+    (opened, binding): (Listener, Binding),
+) -> Opened {
     let address = opened.bound();
-    let acceptor = Acceptor::new(opened, Rc::clone(offer));
+    let acceptor = Acceptor::new(opened, binding, Rc::clone(offer));
     log_listening(listener, address, DaemonSource::Acceptor(Box::new(acceptor)))
 }
 
@@ -233,10 +243,12 @@ fn datagrams(
     server: UdpServer,
     address: SocketAddr,
 ) -> Opened {
-    let bound = format!("udp://{}", server.local_address().unwrap_or(address));
-    let may_amplify = listener.amplify || address.ip().is_loopback();
-    let name = listener.name.clone();
-    let datagrams = Datagrams::new(server, name, service.clone(), may_amplify);
+    let bound = format!("udp://{}", server.local_address());
+    let rules = Rules {
+        may_amplify: listener.amplify || address.ip().is_loopback(),
+        rate: Some(listener.answers_per_second).filter(|rate| *rate > 0),
+    };
+    let datagrams = Datagrams::new(server, listener.name.clone(), service.clone(), rules);
     log_listening(listener, bound, DaemonSource::Datagrams(Box::new(datagrams)))
 }
 

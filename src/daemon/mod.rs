@@ -11,6 +11,9 @@
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
 //! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
+//! | [`loops`] | whom it may answer, so that no two services answer each other for ever |
+//! | [`own_calls`] | connections of our own that come back to us |
+//! | [`revival`] | when to bind a listening socket anew that has died |
 //! | [`admissions`] | the limits on connections, and who was turned away |
 //! | [`waiting`] | those who were not admitted, and who of them makes room for others |
 //! | [`manager`] | tells systemd, or who stands in for it, how far the daemon has come |
@@ -25,8 +28,11 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod loops;
 pub mod manager;
 pub mod open_error;
+pub mod own_calls;
+pub mod revival;
 pub mod start;
 pub mod stop;
 pub mod throttle;
@@ -110,7 +116,7 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.deadline(),
             Self::Arrival(arrival) => arrival.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
-            Self::Datagrams(_) => None,
+            Self::Datagrams(datagrams) => datagrams.deadline(),
             Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
         }

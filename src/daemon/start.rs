@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rand::RngExt;
 
 use super::admissions::{Admissions, MAX_LEAVING, Places};
 use super::host::{Host, Nonces, Phase};
 use super::log::{LogObserver, LogQueue};
+use super::loops::Loops;
 use super::open_error::OpenError;
+use super::own_calls::OwnCalls;
 use super::stop::Stop;
 use super::{DaemonSource, listeners, manager};
 use crate::config::{Limits, Plan, Service};
@@ -68,6 +71,9 @@ impl Daemon {
             nonces: Nonces::new(),
             admissions: Admissions::new(places(plan), rand::random()),
             names: Names::of_system(&plan.resolver.servers),
+            loops: Loops::new(rand::rng().random(), Instant::now()),
+            own_calls: OwnCalls::default(),
+            listening: 0,
             phase: Phase::Running,
             failure: None,
         };

@@ -13,13 +13,15 @@ pub struct Stop {
     signals: StopSignals,
     drain: Duration,
     drain_ends: Option<Instant>,
+    /// Whether its end was seen: those who were heard from in the same turn have theirs first.
+    is_over: bool,
 }
 
 impl Stop {
     /// A handler that lets open connections go on for `drain` after the first signal.
     #[must_use]
     pub fn new(signals: StopSignals, drain: Duration) -> Self {
-        Self { signals, drain, drain_ends: None }
+        Self { signals, drain, drain_ends: None, is_over: false }
     }
 
     /// Registers for the signals.
@@ -39,6 +41,9 @@ impl Stop {
         if let Phase::Draining(until) = context.host.phase
             && until <= context.now
         {
+            if !std::mem::replace(&mut self.is_over, true) && !self.drain.is_zero() {
+                return Next::Again;
+            }
             context.host.phase = Phase::Stopping;
             log::warn!(
                 "the drain is over: {} connections are closed",

@@ -271,7 +271,9 @@ impl Visitor {
             self.lose(&reason, context);
             return Outcome::Closed;
         }
-        let is_late = talk.waiting_since().is_some_and(|since| now >= since + self.timeout);
+        // What has come in time counts: all of it is read first.
+        let is_late = step == Step::Wait
+            && talk.waiting_since().is_some_and(|since| now >= since + self.timeout);
         if is_late && context.host.work.datagrams {
             self.tally.note_lost(talk, context.host);
         } else if is_late {

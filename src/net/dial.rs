@@ -118,8 +118,17 @@ pub fn outcome(stream: &Stream) -> io::Result<bool> {
     }
     match stream.is_connected() {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Ok(()) if stream.meets_itself() => Err(refuse_itself(stream)),
         outcome => outcome.map(|()| true),
     }
+}
+
+/// A call that was answered by itself is as good as one that nobody answered. It is closed with a
+/// reset: its port is the one that a server wants which comes back.
+fn refuse_itself(stream: &Stream) -> io::Error {
+    stream.cut_off();
+    let why = "nothing listens there, and the call met itself (its own port was the same)";
+    io::Error::new(io::ErrorKind::ConnectionRefused, why)
 }
 
 /// The places of one host, tried as RFC 8305 says: the next begins a quarter of a second after the
@@ -133,13 +142,24 @@ pub struct Race {
     terms: Terms,
     /// Those that have not begun, in their order.
     waiting: VecDeque<Target>,
-    running: Vec<(Target, Stream)>,
+    running: Vec<Attempt>,
+    /// Where those come from that have begun and were not [told](Self::new_calls) of.
+    begun: Vec<Option<SocketAddr>>,
     /// What events said since the streams were last looked at.
     readiness: Readiness,
     /// When the next of those that wait begins; `None` is at once.
     next_begins: Option<Instant>,
     /// The last that failed, and why.
     failure: Option<(Target, io::Error)>,
+}
+
+/// One call to one place.
+#[derive(Debug)]
+struct Attempt {
+    target: Target,
+    stream: Stream,
+    /// Its own address, where it has one.
+    local: Option<SocketAddr>,
 }
 
 /// Where a race stands.
@@ -163,6 +183,7 @@ impl Race {
             terms,
             waiting: by_turns(places),
             running: Vec::new(),
+            begun: Vec::new(),
             readiness: Readiness::NONE,
             next_begins: None,
             failure: None,
@@ -187,7 +208,9 @@ impl Race {
         {
             match begin_on(self.terms, &target, self.side, context) {
                 Ok(stream) => {
-                    self.running.push((target, stream));
+                    let local = stream.local_address();
+                    self.begun.push(local);
+                    self.running.push(Attempt { target, stream, local });
                     self.next_begins = Some(context.now + ATTEMPT_DELAY);
                 }
                 Err(error) => self.fail(target, error),
@@ -215,15 +238,15 @@ impl Race {
             return None;
         }
         let is_alone = self.running.len() == 1;
-        for (target, stream) in std::mem::take(&mut self.running) {
-            let outcome = if is_alone { self.heard(&stream) } else { outcome(&stream) };
+        for attempt in std::mem::take(&mut self.running) {
+            let outcome = if is_alone { self.heard(&attempt) } else { outcome(&attempt.stream) };
             match outcome {
                 Ok(true) => {
                     self.running.clear();
-                    return Some(stream);
+                    return Some(attempt.stream);
                 }
-                Ok(false) => self.running.push((target, stream)),
-                Err(error) => self.fail(target, error),
+                Ok(false) => self.running.push(attempt),
+                Err(error) => self.fail(attempt.target, error),
             }
         }
         self.readiness = Readiness::NONE;
@@ -231,11 +254,25 @@ impl Race {
     }
 
     /// The outcome of the only attempt that runs: the event says it, without a system call.
-    fn heard(&self, stream: &Stream) -> io::Result<bool> {
+    fn heard(&self, Attempt { target, stream, local }: &Attempt) -> io::Result<bool> {
         if self.readiness.contains(Readiness::FAILED) {
             return Err(stream.take_error()?.unwrap_or(io::ErrorKind::NotConnected.into()));
         }
-        Ok(self.readiness.contains(Readiness::WRITABLE))
+        let is_connected = self.readiness.contains(Readiness::WRITABLE);
+        let may_be_itself = match (target, local) {
+            (Target::Tcp(target), Some(local)) => target.port() == local.port(),
+            _ => false,
+        };
+        if is_connected && may_be_itself && stream.meets_itself() {
+            return Err(refuse_itself(stream));
+        }
+        Ok(is_connected)
+    }
+
+    /// The local addresses of the calls that have begun since this was asked last; `None` for one to
+    /// a Unix socket.
+    pub fn new_calls(&mut self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
+        self.begun.drain(..)
     }
 
     fn fail(&mut self, target: Target, error: io::Error) {
@@ -276,6 +313,22 @@ mod tests {
         let chosen = race(many);
         assert_eq!((chosen.len(), &chosen[1], &chosen[7]), (MAX_CALLS, &six(1), &four(7)));
         assert!(race(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_call_that_meets_itself_is_refused() {
+        let socket = RawSocket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any_port.into()).expect("a port");
+        let own = socket.local_addr().expect("bound");
+        socket.connect(&own).expect("it meets itself");
+        socket.set_nonblocking(true).expect("an option");
+        let stream = Stream::Tcp(TcpStream::from_std(socket.into()));
+        let error = outcome(&stream).expect_err("that is nobody");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        drop(stream);
+        let port = own.as_socket().expect("IPv4");
+        std::net::TcpListener::bind(port).expect("the port is free for a server");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::proto::event::{Readiness, Watch};
 use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
 use crate::proto::resolver::{Lookup, Requester};
+use crate::proto::timeouts::given_back;
 
 /// The first rest of a target that failed, and the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(250);
@@ -186,7 +187,19 @@ impl Forward {
         &self.targets
     }
 
-    fn is_dialing(&self) -> bool {
+    /// The local addresses of the calls that have begun since this was asked last; `None` for one to
+    /// a Unix socket.
+    pub fn new_calls(&mut self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
+        let race = match &mut self.state {
+            State::Calling(call) => call.race.as_mut(),
+            State::Idle | State::Joined(_) | State::Failed(_) => None,
+        };
+        race.into_iter().flat_map(Race::new_calls)
+    }
+
+    /// Whether somebody is called, or will be.
+    #[must_use]
+    pub fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
     }
 
@@ -310,6 +323,8 @@ struct Call {
     until: Option<Instant>,
     /// `None` as long as its addresses are asked for.
     race: Option<Race>,
+    /// Whether time was up before they were known, and they may still come in the same turn.
+    is_overdue: bool,
 }
 
 impl Call {
@@ -317,7 +332,7 @@ impl Call {
     fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
         let index = order.pop_front()?;
         let until = targets.deadline(now);
-        Some(Self { index, others: order, until, race: None })
+        Some(Self { index, others: order, until, race: None, is_overdue: false })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -378,6 +393,7 @@ impl Call {
             self.race = places(target, requester, context)?.map(race);
             if self.race.is_some() {
                 *reserved = None;
+                self.until = self.until.map(|at| given_back(at, context.now).unwrap_or(at));
             }
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
@@ -391,8 +407,16 @@ impl Call {
             }
             Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(dial::Standing::Running) | None => match self.until {
-                Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
-                _ => Ok(None),
+                Some(until) if until > context.now => Ok(None),
+                // A name server's answer that has come in time is perhaps read later in this turn.
+                Some(_)
+                    if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) =>
+                {
+                    context.wake(context.waker());
+                    Ok(None)
+                }
+                Some(_) => Err(io::ErrorKind::TimedOut.into()),
+                None => Ok(None),
             },
         };
         if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {

@@ -7,10 +7,11 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Interest, event};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -44,6 +45,8 @@ pub enum Accept {
     WouldBlock,
     /// The one that waited is gone, or was not meant for us; the next may be well.
     Lost(io::Error),
+    /// The socket is of no use any more, and nobody will ever come.
+    Dead(io::Error),
     /// The process or the system has no descriptor or memory left for it. If one waits, it goes on
     /// waiting, and no event will tell when there is room again.
     Exhausted(io::Error),
@@ -216,7 +219,69 @@ impl Listener {
             Ok((stream, peer)) => Accept::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accept::WouldBlock,
             Err(error) if descriptors::have_run_out(&error) => Accept::Exhausted(error),
+            Err(error) if self.is_dead_of(&error) => Accept::Dead(error),
             Err(error) => Accept::Lost(error),
+        }
+    }
+
+    /// Whether nobody is listened for any more: it is no listening socket (`ss --kill` makes it so), or
+    /// somebody has shut it down.
+    fn is_dead_of(&self, error: &io::Error) -> bool {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        let listens = match self {
+            Self::Tcp(listener) => getsockopt(listener, sockopt::AcceptConn),
+            Self::Unix(listener, _) => getsockopt(listener, sockopt::AcceptConn),
+        };
+        matches!(errno, Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP))
+            || listens != Ok(true)
+    }
+}
+
+/// What a listener is bound to, so that it can be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A TCP address.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Whether `[::]` leaves IPv4 to another listener.
+        only_ipv6: bool,
+        /// How long what is sent may wait for its acknowledgement.
+        user_timeout: Option<Duration>,
+    },
+    /// A Unix path and its permissions.
+    Unix(PathBuf, u32),
+}
+
+impl Binding {
+    /// Binds it and listens.
+    ///
+    /// # Errors
+    /// Those of [`Listener::tcp`] and [`Listener::unix`].
+    pub fn listen(&self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp { address, only_ipv6, user_timeout } => {
+                Listener::tcp(*address, *only_ipv6, *user_timeout)
+            }
+            Self::Unix(path, mode) => Listener::unix(path, *mode),
+        }
+    }
+
+    /// The same with the port that the system has chosen for `listener`.
+    #[must_use]
+    pub fn as_bound(mut self, listener: &Listener) -> Self {
+        if let (Self::Tcp { address, .. }, Listener::Tcp(tcp)) = (&mut self, listener) {
+            *address = tcp.local_addr().unwrap_or(*address);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Self::Unix(path, _) => f.write_str(&unix::show(path)),
         }
     }
 }

@@ -23,6 +23,8 @@ pub mod tls;
 pub mod tls_probe;
 pub mod trace;
 pub mod udp;
+pub mod udp_destination;
+pub mod udp_owner;
 pub mod udp_peer;
 pub mod unix;
 pub mod wire;

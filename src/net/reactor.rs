@@ -8,7 +8,10 @@
 //!
 //! Invariants: a key stands on `due` at most once; a source that leaves the slab takes its timer
 //! with it; an event for a key whose source has gone is recognised by its generation and dropped;
-//! no loop of a turn runs longer than the sources and events it began with, or than a turn may take.
+//! no loop of a turn runs longer than the sources and events it began with, or than a turn may take;
+//! a deadline is looked at only when everything is known that had happened before (a process may have
+//! been stopped for longer than any deadline, and more may have happened than one call tells), so that
+//! what has come in time counts.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -209,6 +212,8 @@ pub struct Reactor<S: Source> {
     observer: Box<dyn Observer>,
     host: S::Host,
     turn: u64,
+    /// For how many turns the kernel has had more to tell than one call could.
+    untold: usize,
 }
 
 struct Slot<S> {
@@ -237,6 +242,7 @@ impl<S: Source> Reactor<S> {
             observer,
             host,
             turn: 0,
+            untold: 0,
         })
     }
 
@@ -284,7 +290,9 @@ impl<S: Source> Reactor<S> {
     pub fn turn_within(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.turn += 1;
         let now = self.wait(limit)?;
-        self.expire(now);
+        if self.has_heard_all() {
+            self.expire(now);
+        }
         let mut ran = 0;
         self.due.begin_turn();
         while let Some((key, lane)) = self.due.next() {
@@ -309,10 +317,13 @@ impl<S: Source> Reactor<S> {
             Some(Duration::ZERO)
         };
         self.alarms.arm(before, self.poll.registry(), ALARM)?;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            outcome => outcome?,
+        let mut outcome = self.poll.poll(&mut self.events, timeout);
+        // A signal ended the sleep, perhaps the one that lets a stopped process go on: what has come
+        // meanwhile is heard all the same, before any deadline is looked at.
+        while outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            outcome = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        outcome?;
         let now = Instant::now();
         let detail = self.observer.wants_detail();
         if detail {
@@ -335,6 +346,15 @@ impl<S: Source> Reactor<S> {
             mark_due(&mut self.due, slot, key);
         }
         Ok(now)
+    }
+
+    /// Whether the kernel has told everything that happened before this turn. It tells in order, so
+    /// after as many full turns as there are sources to tell of, it has.
+    fn has_heard_all(&mut self) -> bool {
+        let is_full = self.events.iter().nth(EVENTS_PER_TURN - 1).is_some();
+        let enough = 1 + 2 * self.sources.len() / EVENTS_PER_TURN;
+        self.untold = if is_full { self.untold + 1 } else { 0 };
+        !is_full || self.untold > enough
     }
 
     /// Makes due what is past its deadline or alarm, and files again what only looked so.

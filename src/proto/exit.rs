@@ -17,6 +17,7 @@ use super::end::{End, Progress, Turn};
 use super::event::Event;
 use super::http_connect::{Authority, ESTABLISHED, Refusal, Rule, read_request};
 use super::pipe::Pipe;
+use super::timeouts::given_back;
 
 /// What an exit allows, shared by its connections.
 #[derive(Debug)]
@@ -71,6 +72,11 @@ impl<E: End> Exit<E> {
         }
     }
 
+    /// Something that was waited for has come: it was in time, though the loop may have stood still.
+    pub fn note_progress(&mut self, now: Instant) {
+        self.until = self.until.map(|until| given_back(until, now).unwrap_or(until));
+    }
+
     /// The connection to the target, made or being made.
     pub fn onward(&mut self) -> Option<&mut E> {
         match &mut self.stage {
@@ -113,6 +119,7 @@ impl<E: End> Exit<E> {
             return Ok(Progress::Moved(0));
         };
         to.consume(turn.pool, len);
+        self.note_progress(turn.now);
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }

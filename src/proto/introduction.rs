@@ -15,6 +15,7 @@ use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
 use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
+use super::timeouts::given_back;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
@@ -85,6 +86,20 @@ impl<E: End> Introduced<E> {
         &self.end
     }
 
+    /// Fails where time is up, and puts the deadline away where it was kept.
+    fn judge(&mut self, now: Instant) -> io::Result<()> {
+        let Some(until) = self.until else { return Ok(()) };
+        let is_up = self.end.standing().is_up;
+        if !self.is_introducing() && is_up {
+            self.until = None;
+        } else if until <= now {
+            let what = if is_up { "the introduction" } else { "TLS" };
+            let why = format!("the other end did not finish {what} in time");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(())
+    }
+
     fn introduce(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<Progress> {
         let Some(introduction) = &mut self.introduction else { return Ok(Progress::Moved(0)) };
         let mut moved = match introduction.exchange(&mut self.end, turn) {
@@ -124,20 +139,18 @@ impl<E: End> End for Introduced<E> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
-        if let Some(until) = self.until {
-            if !self.is_introducing() && self.end.standing().is_up {
-                self.until = None;
-            } else if until <= turn.now {
-                let what = if self.end.standing().is_up { "the introduction" } else { "TLS" };
-                let why = format!("the other end did not finish {what} in time");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-        }
-        if self.introduction.is_some() {
-            self.introduce(from, turn)
+        let progress = if self.introduction.is_some() {
+            self.introduce(from, turn)?
         } else {
-            self.end.exchange(to, from, turn)
+            self.end.exchange(to, from, turn)?
+        };
+        // What has come in time counts; more can come only where something moved.
+        if progress == Progress::Moved(0) {
+            self.judge(turn.now)?;
+        } else {
+            self.until = self.until.map(|until| given_back(until, turn.now).unwrap_or(until));
         }
+        Ok(progress)
     }
 
     fn standing(&self) -> Standing<'_> {

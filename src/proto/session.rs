@@ -37,6 +37,7 @@ use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Sec
 use super::pipe::Pipe;
 pub use super::reason::{CloseReason, Deadline, StateName};
 pub use super::timeouts::Timeouts;
+use super::timeouts::given_back;
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -138,43 +139,57 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Moves bytes until nothing moves or [`TURN_BUDGET`] is spent.
+    /// Moves bytes until nothing moves or [`TURN_BUDGET`] is spent, and then looks at the deadlines.
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
         self.run_within(&mut { TURN_BUDGET }, turn)
     }
 
-    /// Moves bytes until nothing moves or `budget`, a number of bytes, is spent. What is left of it
-    /// is left in it.
+    /// Moves bytes until nothing moves or `budget`, a number of bytes, is spent, and then looks at
+    /// the deadlines: what has come in time counts, however late this turn is. Bytes put off those
+    /// deadlines alone that are about silence, unless [the loop stood still](given_back). What is
+    /// left of the budget is left in it.
     pub fn run_within(&mut self, budget: &mut usize, turn: &mut Turn<'_>) -> Step {
-        if let Some((at, deadline)) = self.next_deadline()
-            && at <= turn.now
-        {
-            turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(match self.state {
-                // That a peer which broke the rules does not leave by itself is no news.
-                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
-                _ => CloseReason::Deadline(deadline),
-            });
-        }
-        loop {
+        let mut has_moved = false;
+        let step = loop {
             match self.pump(turn) {
                 Ok(0) => {
                     self.inward.settle(turn.pool);
                     self.outward.settle(turn.pool);
-                    return Step::Wait;
+                    break Step::Wait;
                 }
                 Ok(moved) => {
                     if !matches!(self.state, State::Closing(_)) {
                         self.touched = turn.now;
                     }
+                    has_moved = true;
                     *budget = budget.saturating_sub(moved);
                     if *budget == 0 {
-                        return Step::Again;
+                        break Step::Again;
                     }
                 }
                 Err(reason) => return Step::Close(reason),
             }
+        };
+        self.judge(has_moved, turn).map_or(step, Step::Close)
+    }
+
+    /// Why it is over, where a deadline has passed.
+    fn judge(&mut self, has_moved: bool, turn: &mut Turn<'_>) -> Option<CloseReason> {
+        let is_due = |(at, _): &(Instant, Deadline)| *at <= turn.now;
+        let (at, mut deadline) = self.next_deadline().filter(is_due)?;
+        if let (Deadline::Tls | Deadline::Auth, State::AuthPending(_, since), true) =
+            (deadline, &mut self.state, has_moved)
+            && let Some(until) = given_back(at, turn.now)
+        {
+            *since += until - at;
+            (_, deadline) = self.next_deadline().filter(is_due)?;
         }
+        turn.watch.report(&Event::Deadline(deadline));
+        Some(match self.state {
+            // That a peer which broke the rules does not leave by itself is no news.
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+            _ => CloseReason::Deadline(deadline),
+        })
     }
 
     /// When to run again even if nothing becomes ready, or `None` for never.

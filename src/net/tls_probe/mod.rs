@@ -183,13 +183,12 @@ impl Call<'_> {
     }
 
     fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        if self.is_late(context) {
-            return self.end(context, Some(Failure::ConnectTimedOut));
-        }
+        let is_late = self.is_late(context);
         let Stage::Dialing { stream } = &mut self.stage else { return Next::Wait };
         let Some(dialed) = stream.take() else { return Next::Wait };
         match dial::outcome(&dialed) {
             Err(error) => self.dial(context, error),
+            Ok(false) if is_late => self.end(context, Some(Failure::ConnectTimedOut)),
             Ok(false) => {
                 *stream = Some(dialed);
                 Next::Wait
@@ -215,7 +214,7 @@ impl Call<'_> {
             Exchanged::Failed(failure) => return self.end(context, Some(failure)),
             Exchanged::Closed(error) => return self.end(context, Some(Failure::Closed(error))),
             Exchanged::More | Exchanged::Blocked if line.is_handshaking() => {
-                if self.is_late(context) {
+                if matches!(outcome, Exchanged::Blocked) && self.is_late(context) {
                     return self.end(context, Some(Failure::HandshakeTimedOut));
                 }
                 return outcome.next();
@@ -244,7 +243,8 @@ impl Call<'_> {
             Exchanged::More | Exchanged::Blocked => {}
         }
         let may_be_refused = self.prober.witness.was_asked_for_certificate();
-        if line.has_heard_all(may_be_refused) || self.is_late(context) {
+        let is_silent = matches!(outcome, Exchanged::Blocked);
+        if line.has_heard_all(may_be_refused) || is_silent && self.is_late(context) {
             return self.end(context, None);
         }
         outcome.next()

@@ -63,9 +63,37 @@ mod the_guard {
             scene.pass(SECOND);
         }
         scene.pass(SECOND);
-        scene.remote().say(&answer()[9..]);
+        scene.remote().say(&answer()[9..10]);
         assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)));
-        assert_eq!(scene.state(), StateName::AuthPending, "a second too late is too late");
+        assert_eq!(scene.state(), StateName::AuthPending, "another drop makes no difference");
+    }
+
+    #[test]
+    fn takes_an_answer_that_was_there_before_anybody_looked() {
+        let mut scene = Scene::guard();
+        scene.run();
+        scene.remote().say(&[&answer()[..], b"first words"].concat());
+        scene.pass(3600 * SECOND);
+        assert_eq!(scene.run(), Step::Wait, "the process was paused, and not the peer");
+        assert_eq!(scene.local().take_heard(), b"first words");
+    }
+
+    #[test]
+    fn gives_time_back_to_who_was_in_time_when_nobody_looked() {
+        let mut scene = Scene::guard();
+        scene.run();
+        scene.remote().say(&answer()[..3]);
+        scene.pass(13 * SECOND);
+        assert_eq!(scene.run(), Step::Wait, "three seconds were lost after the deadline");
+        assert_eq!(scene.deadline(), Some(16 * SECOND));
+        scene.pass(3 * SECOND);
+        scene.remote().say(&answer()[3..4]);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)), "none more");
+
+        let mut silent = Scene::guard();
+        silent.run();
+        silent.pass(13 * SECOND);
+        assert_eq!(silent.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)));
     }
 
     #[test]
@@ -415,7 +443,28 @@ mod a_deadline {
         scene.pass(2 * SECOND);
         scene.remote().say(b"b");
         assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Lifetime)));
-        assert_eq!(scene.local().take_heard(), b"a");
+        assert_eq!(scene.local().take_heard(), b"ab", "what has come is passed on before");
+    }
+
+    #[test]
+    fn is_looked_at_after_what_has_come_was_read() {
+        type Role = fn(&mut Scene) -> &mut Actor;
+        for speaker in [Scene::remote as Role, Scene::local as Role] {
+            let mut scene = Scene::open();
+            scene.run();
+            speaker(&mut scene).say(b"in time");
+            scene.pass(3600 * SECOND);
+            assert_eq!(scene.run(), Step::Wait, "nobody looked for an hour");
+            assert_eq!(scene.deadline(), Some((3600 + 600) * SECOND));
+            scene.pass(600 * SECOND);
+            assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Idle)));
+        }
+        let mut scene = Scene::open();
+        scene.run();
+        scene.remote().end();
+        scene.local().end();
+        scene.pass(3600 * SECOND);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Finished), "both had ended in time");
     }
 
     #[test]
