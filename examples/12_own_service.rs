@@ -134,6 +134,11 @@ fn accept(listener: &Listener, keyring: &Rc<Keyring>, context: &mut Context<'_, 
                 eprintln!("not accepted: {error}");
                 return Next::Wait;
             }
+            // The daemon binds another; here that is the end.
+            Accept::Dead(error) => {
+                eprintln!("nobody can come any more: {error}");
+                return Next::Close;
+            }
         }
     }
 }

@@ -205,6 +205,7 @@ impl Datagrams {
 }
 
 /// Why a datagram gets no answer.
+#[derive(Clone, Copy, Debug)]
 enum NoAnswer {
     /// It could go round.
     Withheld(Withheld),

@@ -44,7 +44,7 @@ impl Revival {
     /// The socket has met an error that may pass.
     pub fn note_error(&mut self, now: Instant) -> Next {
         self.errors += 1;
-        if self.errors % ERRORS_IN_A_ROW != 0 {
+        if !self.errors.is_multiple_of(ERRORS_IN_A_ROW) {
             return Next::GoOn;
         }
         if self.errors >= ERRORS_IN_A_ROW * RESTS_IN_A_ROW {

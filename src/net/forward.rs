@@ -152,8 +152,8 @@ enum State {
     /// Nobody was admitted yet, so nobody was called.
     #[default]
     Idle,
-    /// Calling a target.
-    Calling(Call),
+    /// Calling a target. It stands apart: it is large, and soon over.
+    Calling(Box<Call>),
     /// Connected.
     Joined(Onward),
     /// No target answered.
@@ -258,7 +258,7 @@ impl Forward {
         let targets = &*self.targets;
         self.state = match std::mem::take(&mut self.state) {
             State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
-                Some(call) => call.go_on(targets, reserved, context),
+                Some(call) => Box::new(call).go_on(targets, reserved, context),
                 None => State::Failed(io::Error::other("there is no target")),
             },
             State::Calling(call) => call.go_on(targets, reserved, context),
@@ -348,7 +348,7 @@ impl Call {
 
     /// Goes on until something has to be waited for, from one target to the next where one failed.
     fn go_on<S: Source>(
-        mut self,
+        mut self: Box<Self>,
         targets: &Targets,
         reserved: &mut Option<OwnedFd>,
         context: &mut Context<'_, S>,
@@ -368,8 +368,9 @@ impl Call {
                 Err(error) => error,
             };
             targets.failed(self.index, &error, context.now);
-            match Self::begin(self.others, targets, context.now) {
-                Some(next) => self = next,
+            let others = std::mem::take(&mut self.others);
+            match Self::begin(others, targets, context.now) {
+                Some(next) => *self = next,
                 None => return State::Failed(error),
             }
         }
