@@ -242,7 +242,8 @@ fn an_owner_who_is_trusted_for_itself_need_be_no_authority() {
     let mut verdict = |own: CertificateParams| {
         let alone = own.self_signed(&key()).expect("signed").der().clone();
         world.own = alone.clone();
-        world.verdict_among(&[alone.clone()], &[alone])
+        let alone = [alone];
+        world.verdict_among(&alone, &alone)
     };
     assert_eq!(verdict(own.clone()), Ok(()));
     // As `openssl req -x509` makes them.

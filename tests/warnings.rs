@@ -155,6 +155,17 @@ fn what_is_missing_on_this_machine_is_said_by_check_and_serve_alike() {
 }
 
 #[test]
+fn a_host_that_nobody_knows_cannot_be_listened_on() {
+    let text = listener_at("tcp://nobody.invalid:0", "lost", "echo", "");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("gate.toml"), text).expect("ours");
+    let output = check(folder.path());
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("listener `lost`: unknown host `nobody.invalid`"), "{said}");
+}
+
+#[test]
 fn a_secret_is_the_same_wherever_it_comes_from() {
     let text = listener_at("tcp://127.0.0.1:0", "a", "echo", "auth = 'hmac-sha256'");
     for value in ["0123456789abcdef", "0123456789abcdef\n", "0123456789abcdef\r\n"] {
