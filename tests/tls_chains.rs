@@ -119,7 +119,7 @@ impl World {
             roots.add(root.clone()).expect("a root");
         }
         let chain = Chain::new(self.role, Arc::new(roots), known);
-        let chain = chain.with_lists(&self.lists, UnixTime::now()).expect("sound lists");
+        let chain = chain.with_lists(&self.lists).expect("sound lists");
         let others = chain.others(&[self.between.der().clone()]);
         let verdict = chain.verify(&self.own, &others, UnixTime::now());
         verdict.map_err(|error| match error {
@@ -311,6 +311,11 @@ fn of_two_lists_the_later_one_that_is_in_force_counts() {
         world.lists = lists.into_iter().chain([&root]).cloned().collect();
         refused(&world, "CertRevoked");
     }
+    // One that takes a revocation back counts as well.
+    let (old, new) =
+        (list(&world.between, &[3], (2020, 2100)), list(&world.between, &[], IN_FORCE));
+    world.lists = vec![old, new, root];
+    assert_eq!(world.verdict(), Ok(()));
 }
 
 #[test]
