@@ -112,6 +112,7 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
     daemon::check(&plan)?;
+    daemon::check_hosts(&plan)?;
     for warning in plan.warnings(Timestamp::now()) {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }

@@ -327,10 +327,25 @@ fn what_is_wrong_with_a_certificate_is_said_in_both_versions() {
             let options = ["--tls-version", version, "--ca", ca, "--server-name", name];
             let seen = inspect(at, server.address, &options);
             seen.must_fault(kinds, parts);
+            must_be_said_by_connect(at, &server, &options, &seen);
             assert_eq!(seen.report["handshake"]["is_complete"], true);
             assert_eq!(seen.report["certificates"].as_array().map(Vec::len), Some(1));
         }
     }
+}
+
+/// What mends a fault is said in the same words to who connects; only who inspects hears of several,
+/// and by whom a certificate is signed.
+fn must_be_said_by_connect(at: &Path, server: &OpensslServer, options: &[&str], seen: &Inspection) {
+    let [kind] = seen.kinds()[..] else { return };
+    if kind == "unknown-issuer" {
+        return;
+    }
+    let mend = seen.said.trim_end().rsplit(": ").next().expect("a mend");
+    let address = format!("tls://{}", server.address);
+    let output = turnstile(at, &[&["connect", &address], options].concat());
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains(mend), "`{mend}` is missing in: {said}");
 }
 
 #[test]

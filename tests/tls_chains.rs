@@ -119,7 +119,7 @@ impl World {
             roots.add(root.clone()).expect("a root");
         }
         let chain = Chain::new(self.role, Arc::new(roots), known);
-        let chain = chain.with_lists(&self.lists, UnixTime::now()).expect("sound lists");
+        let chain = chain.with_lists(&self.lists).expect("sound lists");
         let others = chain.others(&[self.between.der().clone()]);
         let verdict = chain.verify(&self.own, &others, UnixTime::now());
         verdict.map_err(|error| match error {
@@ -242,7 +242,8 @@ fn an_owner_who_is_trusted_for_itself_need_be_no_authority() {
     let mut verdict = |own: CertificateParams| {
         let alone = own.self_signed(&key()).expect("signed").der().clone();
         world.own = alone.clone();
-        world.verdict_among(&[alone.clone()], &[alone])
+        let alone = [alone];
+        world.verdict_among(&alone, &alone)
     };
     assert_eq!(verdict(own.clone()), Ok(()));
     // As `openssl req -x509` makes them.
@@ -310,6 +311,11 @@ fn of_two_lists_the_later_one_that_is_in_force_counts() {
         world.lists = lists.into_iter().chain([&root]).cloned().collect();
         refused(&world, "CertRevoked");
     }
+    // One that takes a revocation back counts as well.
+    let (old, new) =
+        (list(&world.between, &[3], (2020, 2100)), list(&world.between, &[], IN_FORCE));
+    world.lists = vec![old, new, root];
+    assert_eq!(world.verdict(), Ok(()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use turnstile::config;
 
 mod common;
 
-use common::{Daemon, listener_at, turnstile};
+use common::{Daemon, listener_at, skip, turnstile};
 
 /// The warnings about a configuration, now.
 fn warnings(text: &str) -> Vec<String> {
@@ -85,6 +85,10 @@ fn listeners_that_take_in_one_another_are_refused_and_both_wildcards_are_not() {
 
 #[test]
 fn both_wildcards_are_listened_on() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        skip("this machine has no IPv6");
+        return;
+    }
     // Whoever takes the port meanwhile makes the daemon end, and the next port is tried.
     let daemon = (0..10).find_map(|_| {
         let port = TcpListener::bind("[::]:0").ok()?.local_addr().ok()?.port();
@@ -152,6 +156,17 @@ fn what_is_missing_on_this_machine_is_said_by_check_and_serve_alike() {
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(said.contains("no list of authorities to trust"), "{said}");
     }
+}
+
+#[test]
+fn a_host_that_nobody_knows_cannot_be_listened_on() {
+    let text = listener_at("tcp://nobody.invalid:0", "lost", "echo", "");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("gate.toml"), text).expect("ours");
+    let output = check(folder.path());
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("listener `lost`: unknown host `nobody.invalid`"), "{said}");
 }
 
 #[test]

@@ -46,6 +46,19 @@ pub fn target_hosts(listener: &plan::Listener) -> impl Iterator<Item = &str> {
     targets.iter().filter_map(Address::host_port).filter(|at| at.is_named()).map(|at| &*at.host)
 }
 
+/// Looks up the hosts that the listeners of `plan` listen on, and opens nothing.
+///
+/// # Errors
+/// One of them is not known.
+pub fn check_hosts(plan: &plan::Plan) -> Result<(), OpenError> {
+    for listener in &plan.listeners {
+        if let Some(at) = listener.address.host_port() {
+            resolve(listener, at)?;
+        }
+    }
+    Ok(())
+}
+
 /// Opens one listener of the plan, on every address of its host name that this machine has. `names`
 /// knows its target hosts by now, or somebody else will.
 ///

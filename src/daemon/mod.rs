@@ -53,6 +53,7 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
+pub use listeners::check_hosts;
 pub use open_error::OpenError;
 pub use start::{Daemon, StartError};
 pub use tls::check;

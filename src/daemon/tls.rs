@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, DistinguishedName, Error, ServerConfig};
@@ -165,7 +164,7 @@ fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     };
     let plain = builder.build().map_err(|error| Error::General(error.to_string()))?;
     let chain = Chain::new(Role::Client, Arc::clone(&authorities.roots), &authorities.certificates)
-        .with_lists(lists, UnixTime::now())?;
+        .with_lists(lists)?;
     let sound = Arc::new(verifier::Clients::new(chain, plain));
     if clients.allow.is_empty() {
         return Ok(sound);

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::certificates::describe::{Description, distinguished_name, printable};
 use crate::config::units::show_duration;
-use crate::net::tls::meaning::{self, RENEW};
+use crate::net::tls::meaning::{self, Meaning};
 use crate::net::tls_probe::{CertificateRequest, Failure, Presented, Sighting};
 
 /// How many bytes are shown of an answer that is not TLS.
@@ -299,19 +299,9 @@ impl Case<'_> {
     /// What kind of certificate it is.
     fn of_shape(&self, own: &Description) -> Option<Fault> {
         if own.version < 3 {
-            return Some(Kind::OldVersion.says(format!(
-                "the certificate is of X.509 version {}, which can hold neither alternative names \
-                 nor purposes: have it issued as version 3",
-                own.version
-            )));
+            return Some(meaning::old_version().into());
         }
-        own.is_authority.then(|| {
-            Kind::AuthorityAsServer.says(format!(
-                "the server shows an authority's certificate ({}, CA:TRUE) as its own: have that \
-                 authority issue one for the server, and show that",
-                own.subject
-            ))
-        })
+        own.is_authority.then(|| meaning::authority(&format!("{}, ", own.subject)).into())
     }
 
     fn of_time(&self, certificate: &Description, is_own: bool) -> Option<Fault> {
@@ -326,18 +316,13 @@ impl Case<'_> {
         };
         let Description { not_before, not_after, .. } = certificate;
         if *not_after < self.now {
-            return Some(Kind::Expired.says(format!(
-                "{whose} expired on {not_after}, {} ago: {RENEW}",
-                days(*not_after, self.now)
-            )));
+            let when = format!("{not_after}, {} ago", days(*not_after, self.now));
+            return Some(meaning::expired(&whose, &when).into());
         }
         (*not_before > self.now).then(|| {
-            Kind::NotYetValid.says(format!(
-                "{whose} is valid only from {not_before} on, in {}: check the clock of this \
-                 machine ({:.0}) and of the one that issued it",
-                days(self.now, *not_before),
-                self.now
-            ))
+            let days = days(self.now, *not_before);
+            let when = format!("{not_before} on, in {days} (now it is {:.0})", self.now);
+            meaning::early(&whose, &when).into()
         })
     }
 
@@ -354,23 +339,10 @@ impl Case<'_> {
             E::UnknownIssuer => Some(Kind::UnknownIssuer.says(self.unknown_issuer(chain))),
             E::Expired | E::ExpiredContext { .. } if is_said(Kind::Expired) => None,
             E::NotValidYet | E::NotValidYetContext { .. } if is_said(Kind::NotYetValid) => None,
-            E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
-                let purposes = chain.first().map(|own| own.purposes.join(", "));
-                Some(Kind::WrongPurpose.says(format!(
-                    "the certificate is not for servers, only for {}: have it issued with \
-                     the extended key usage serverAuth",
-                    purposes.unwrap_or_default()
-                )))
-            }
-            E::BadSignature => Some(Kind::BadCertificate.says(format!(
-                "a signature in the chain is wrong, {} (--ca)",
-                meaning::of(verdict)
-            ))),
             other => {
                 let meaning = meaning::of(other);
-                let kind = Kind::of(meaning.kind);
                 let is_new = said.is_empty() || meaning.kind == meaning::Kind::WrongPurpose;
-                is_new.then(|| kind.says(printable(&meaning.to_string())))
+                is_new.then(|| meaning.into())
             }
         }
     }
@@ -406,16 +378,14 @@ impl Case<'_> {
             return None;
         }
         if own.alternative_names.is_empty() {
-            return Some(Kind::NoAlternativeNames.says(format!(
-                "the certificate names its server only in the subject ({}), where clients no \
-                 longer look: have it issued with `{name}` as an alternative name",
-                own.subject
-            )));
+            return Some(meaning::nameless(name, &format!(" ({})", own.subject)).into());
         }
-        Some(Kind::WrongName.says(format!(
-            "`{name}` was asked for, but the certificate is for {}: ask for one of these \
-             (--server-name), or have it issued for `{name}` too",
-            own.alternative_names.join(", ")
-        )))
+        Some(meaning::wrong_name(name, &own.alternative_names.join(", ")).into())
+    }
+}
+
+impl From<Meaning> for Fault {
+    fn from(meaning: Meaning) -> Self {
+        Kind::of(meaning.kind).says(printable(&meaning.to_string()))
     }
 }

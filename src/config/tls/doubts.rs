@@ -114,16 +114,21 @@ fn of_host(tls: &Tls, address: &Address) -> Option<String> {
 }
 
 fn of_authorities(authorities: &Authorities, file: &Origin, now: Timestamp) -> Vec<String> {
-    let doubt = |der: &CertificateDer<'_>| {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let when = time_of(&certificate, now)?;
+    let read = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+    let all: Vec<_> = authorities.certificates.iter().filter_map(|der| read(der)).collect();
+    let doubt = |certificate: &X509Certificate<'_>| {
+        let when = time_of(certificate, now)?;
+        let is_same = |it: &&X509Certificate<'_>| it.subject() == certificate.subject();
+        if all.iter().filter(is_same).any(|it| time_of(it, now).is_none()) {
+            return None; // It was renewed.
+        }
         let whose = name(certificate.subject());
         Some(format!(
             "the certificate of {whose} in {file} {when}, and whoever that has certified will be \
              refused; give its present one"
         ))
     };
-    authorities.certificates.iter().filter_map(doubt).collect()
+    all.iter().filter_map(doubt).collect()
 }
 
 /// What lists are not in force, and whose are missing.

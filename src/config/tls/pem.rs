@@ -16,7 +16,7 @@ use rustls::pki_types::{
     PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
 use webpki::BorrowedCertRevocationList;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -292,12 +292,30 @@ pub(super) fn certify(
                         first in a chain";
             Err(Fault::new("the key does not belong to the certificate", "another key", help))
         }
+        Err(Error::InvalidCertificate(error)) => {
+            let message = format!("the certificate cannot be used: {}", certificate_fault(&error));
+            let help = "have it issued anew, as version 3, and without critical extensions but for \
+                        the usual ones";
+            Err(Fault::new(message, "its certificate", help))
+        }
         Err(error) => {
             let message = format!("the key cannot be used: {error}");
             let help = "use an ECDSA key on P-256 or P-384, an Ed25519 key, or RSA of 2048 bits or \
                         more";
             Err(Fault::new(message, "this key", help))
         }
+    }
+}
+
+/// Why rustls cannot show a certificate; of webpki's reasons two are seen at times.
+fn certificate_fault(error: &CertificateError) -> String {
+    let CertificateError::Other(other) = error else { return error.to_string() };
+    match other.0.downcast_ref() {
+        Some(webpki::Error::UnsupportedCertVersion) => "it is of X.509 version 1 or 2".to_owned(),
+        Some(webpki::Error::UnsupportedCriticalExtension) => {
+            "it has a critical extension that is unknown here".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 

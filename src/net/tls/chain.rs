@@ -9,6 +9,7 @@
 //! itself among those that are trusted.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -79,14 +80,14 @@ impl Chain {
     }
 
     /// With lists of revoked certificates: from then on every authority of a chain needs one that
-    /// is in force, as with nginx' `ssl_crl`. Of two lists of one authority the later one counts.
+    /// is in force, as with nginx' `ssl_crl`. Of two lists of one authority the later one counts, once
+    /// its time has come.
     ///
     /// # Errors
     /// One of them cannot be read.
     pub fn with_lists<'a>(
         mut self,
         lists: impl IntoIterator<Item = &'a CertificateRevocationListDer<'static>>,
-        now: UnixTime,
     ) -> Result<Self, Error> {
         for der in lists {
             let unusable = |what: &str| Error::General(format!("a revocation list {what}"));
@@ -98,9 +99,7 @@ impl Chain {
                 .map_err(|error| unusable(&format!("cannot be used: {error}")))?;
             self.lists.push(List { issuer, from, parsed: parsed.into() });
         }
-        // webpki takes the first that fits.
-        let is_early = |list: &List| list.from > seconds(now);
-        self.lists.sort_by_key(|list| (is_early(list), std::cmp::Reverse(list.from)));
+        self.lists.sort_by_key(|list| Reverse(list.from));
         Ok(self)
     }
 
@@ -130,7 +129,9 @@ impl Chain {
                 webpki::Error::ExtensionValueInvalid
             })
         };
-        let lists: Vec<_> = self.lists.iter().map(|list| &list.parsed).collect();
+        // webpki takes the first that fits.
+        let (due, early): (Vec<_>, Vec<_>) = self.lists.iter().partition(|list| list.is_due(now));
+        let lists: Vec<_> = due.into_iter().chain(early).map(|list| &list.parsed).collect();
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
@@ -211,9 +212,9 @@ impl Chain {
 
     /// Whether the list of the certificate's issuer, where there is one, holds already.
     fn list_in_force(&self, of: &X509Certificate<'_>, now: UnixTime) -> Result<(), Misuse> {
-        let list = self.lists.iter().find(|list| list.issuer == of.issuer().as_raw());
-        match list {
-            Some(list) if list.from > seconds(now) => {
+        let mut lists = self.lists.iter().filter(|list| list.issuer == of.issuer().as_raw());
+        match lists.clone().next() {
+            Some(list) if !lists.any(|list| list.is_due(now)) => {
                 Err(Misuse::EarlyList(purpose::name(of.issuer()), list.from))
             }
             _ => Ok(()),
@@ -221,10 +222,16 @@ impl Chain {
     }
 }
 
+impl List {
+    fn is_due(&self, now: UnixTime) -> bool {
+        self.from <= seconds(now)
+    }
+}
+
 /// Why a chain is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainError {
-    /// webpki has found no path; rustls has its own words for why.
+    /// webpki has found no path.
     Webpki(webpki::Error),
     /// Every path that webpki found breaks a rule of this module.
     Misuse(Misuse),
@@ -234,7 +241,15 @@ impl From<ChainError> for Error {
     fn from(error: ChainError) -> Self {
         match error {
             ChainError::Misuse(misuse) => CertificateError::Other(OtherError(Arc::new(misuse))),
-            ChainError::Webpki(_) => CertificateError::UnknownIssuer,
+            ChainError::Webpki(webpki::Error::UnknownIssuer) => CertificateError::UnknownIssuer,
+            ChainError::Webpki(webpki::Error::CertRevoked) => CertificateError::Revoked,
+            ChainError::Webpki(webpki::Error::UnknownRevocationStatus) => {
+                CertificateError::UnknownRevocationStatus
+            }
+            ChainError::Webpki(webpki::Error::CrlExpired { time, next_update }) => {
+                CertificateError::ExpiredRevocationListContext { time, next_update }
+            }
+            ChainError::Webpki(error) => CertificateError::Other(OtherError(Arc::new(error))),
         }
         .into()
     }

@@ -4,11 +4,12 @@
 //! rustls knows some faults by names of its own and hands webpki's on for the others; both are told
 //! apart here, so that nobody else needs to.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{CertRevocationListError, CertificateError, OtherError};
+use rustls::pki_types::UnixTime;
+use rustls::{CertRevocationListError, CertificateError, ExtendedKeyPurpose, OtherError};
 
 use super::purpose::Misuse;
 
@@ -20,7 +21,7 @@ pub struct Meaning {
     /// What is wrong.
     pub what: String,
     /// What would mend it; may be empty.
-    pub mend: &'static str,
+    pub mend: Cow<'static, str>,
 }
 
 /// What can be wrong.
@@ -59,28 +60,83 @@ impl fmt::Display for Meaning {
 }
 
 impl Kind {
-    fn means(self, what: impl Into<String>, mend: &'static str) -> Meaning {
-        Meaning { kind: self, what: what.into(), mend }
+    fn means(self, what: impl Into<String>, mend: impl Into<Cow<'static, str>>) -> Meaning {
+        Meaning { kind: self, what: what.into(), mend: mend.into() }
     }
 }
 
-/// Have it renewed, whoever it is that has expired.
-pub const RENEW: &str = "have it renewed";
+/// A certificate, called `whose`, whose time is over since `when`.
+#[must_use]
+pub fn expired(whose: &str, when: &str) -> Meaning {
+    Kind::Expired.means(format!("{whose} expired on {when}"), "have it renewed")
+}
+
+/// A certificate, called `whose`, whose time comes at `when`.
+#[must_use]
+pub fn early(whose: &str, when: &str) -> Meaning {
+    let mend = "check the clock of this machine and of the one that issued it";
+    Kind::NotYetValid.means(format!("{whose} is valid only from {when}"), mend)
+}
+
+/// A certificate for the names `presented`, where `asked` was asked for.
+#[must_use]
+pub fn wrong_name(asked: &str, presented: &str) -> Meaning {
+    let what = format!("`{asked}` was asked for, but the certificate is for {presented}");
+    let mend = format!("ask for one of these (--server-name), or have it issued for `{asked}` too");
+    Kind::WrongName.means(what, mend)
+}
+
+/// A certificate without alternative names, where `asked` was asked for; `subject` is a blank and
+/// its subject in brackets, or nothing.
+#[must_use]
+pub fn nameless(asked: &str, subject: &str) -> Meaning {
+    let what = format!(
+        "`{asked}` was asked for, and the certificate names its owner only in the \
+         subject{subject}, where clients no longer look"
+    );
+    let mend = format!("have it issued with `{asked}` as an alternative name");
+    Kind::NoAlternativeNames.means(what, mend)
+}
+
+/// An authority's certificate that is shown as somebody's own; `subject` is its subject and a comma
+/// with a blank, or nothing.
+#[must_use]
+pub fn authority(subject: &str) -> Meaning {
+    Kind::Authority.means(
+        format!("the peer shows an authority's certificate ({subject}CA:TRUE) as its own"),
+        "have that authority issue one for the peer, and show that",
+    )
+}
+
+/// A certificate that is older than alternative names.
+#[must_use]
+pub fn old_version() -> Meaning {
+    Kind::OldVersion.means(
+        "the certificate is of X.509 version 1 or 2, which can hold neither alternative names nor \
+         purposes",
+        "have it issued as version 3",
+    )
+}
 
 /// What `error` means.
 #[must_use]
 pub fn of(error: &CertificateError) -> Meaning {
     use CertificateError as E;
+    const OWN: &str = "the certificate";
+    const SOME_DAY: &str = "a day that is not said";
     match error {
-        E::Expired => Kind::Expired.means("the certificate has expired", RENEW),
-        E::ExpiredContext { not_after, .. } => {
-            Kind::Expired.means(format!("the certificate expired on {}", date(*not_after)), RENEW)
-        }
-        E::NotValidYet | E::NotValidYetContext { .. } => early(error),
-        E::NotValidForName => {
-            Kind::WrongName.means("the certificate is for another name", FOR_THIS_NAME)
-        }
-        E::NotValidForNameContext { expected, presented } => wrong_name(expected, presented),
+        E::Expired => expired(OWN, SOME_DAY),
+        E::ExpiredContext { not_after, .. } => expired(OWN, &date(*not_after)),
+        E::NotValidYet => early(OWN, SOME_DAY),
+        E::NotValidYetContext { not_before, .. } => early(OWN, &date(*not_before)),
+        E::NotValidForName => wrong_name("another name", "others"),
+        E::NotValidForNameContext { expected, presented } => match &presented[..] {
+            [] => nameless(&expected.to_str(), ""),
+            names => {
+                let names: Vec<_> = names.iter().map(|name| bare(name)).collect();
+                wrong_name(&expected.to_str(), &names.join(", "))
+            }
+        },
         E::UnknownIssuer => Kind::UnknownIssuer.means(
             "the certificate was not signed by any authority that is trusted here",
             "trust the one that signed it, and have those between it and the certificate sent along",
@@ -100,7 +156,10 @@ pub fn of(error: &CertificateError) -> Meaning {
             format!("the revocation list is out of date since {}", date(*next_update)),
             NEW_LIST,
         ),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => purpose(error),
+        E::InvalidPurpose => {
+            Kind::WrongPurpose.means("the certificate is for something else", ISSUE_ANEW)
+        }
+        E::InvalidPurposeContext { required, presented } => purpose(required, presented),
         E::ApplicationVerificationFailure => Kind::NotAllowed.means(
             "the certificate is sound, but its owner is not among those who may come in (allow)",
             "",
@@ -108,12 +167,16 @@ pub fn of(error: &CertificateError) -> Meaning {
         E::BadSignature => Kind::Other.means(
             "the certificate was not signed by the authority of that name that is trusted here",
             "that has changed its key and kept its name, or the certificate was changed; trust \
-             its present certificate, or have this one issued anew",
+             its present certificate (--ca), or have this one issued anew",
         ),
         E::BadEncoding => Kind::Other.means("the certificate cannot be read", ISSUE_ANEW),
         E::Other(other) => of_other(other),
-        other => Kind::Other.means(format!("the certificate is not acceptable ({other})"), ISSUE_ANEW),
+        other => unacceptable(other),
     }
+}
+
+fn unacceptable(error: &impl fmt::Display) -> Meaning {
+    Kind::Other.means(format!("the certificate is not acceptable ({error})"), ISSUE_ANEW)
 }
 
 /// What is wrong with a revocation list.
@@ -134,44 +197,23 @@ pub fn of_list(error: &CertRevocationListError) -> Meaning {
     Kind::Revoked.means(what, NEW_LIST)
 }
 
-const FOR_THIS_NAME: &str = "ask for a name that it has, or have it issued for this one too";
 const NEW_LIST: &str = "fetch the present list of that authority";
 const ISSUE_ANEW: &str = "have it issued anew";
 
-fn early(error: &CertificateError) -> Meaning {
-    let when = match error {
-        CertificateError::NotValidYetContext { not_before, .. } => date(*not_before),
-        _ => "a later day".to_owned(),
+fn purpose(required: &ExtendedKeyPurpose, presented: &[ExtendedKeyPurpose]) -> Meaning {
+    let name = |purpose: &ExtendedKeyPurpose| match purpose {
+        ExtendedKeyPurpose::ClientAuth => "client".to_owned(),
+        ExtendedKeyPurpose::ServerAuth => "server".to_owned(),
+        ExtendedKeyPurpose::Other(oid) => {
+            oid.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+        }
     };
-    Kind::NotYetValid.means(
-        format!("the certificate is not valid before {when}"),
-        "check the clock of this machine and of the one that issued it",
+    let wanted = name(required);
+    let presented: Vec<_> = presented.iter().map(name).collect();
+    Kind::WrongPurpose.means(
+        format!("the certificate is not for {wanted}s, only for {}", presented.join(", ")),
+        format!("have it issued with the extended key usage {wanted}Auth"),
     )
-}
-
-fn purpose(error: &CertificateError) -> Meaning {
-    const MEND: &str = "have it issued with the extended key usage clientAuth for a client, \
-                        serverAuth for a server";
-    let CertificateError::InvalidPurposeContext { required, presented } = error else {
-        return Kind::WrongPurpose.means("the certificate is for something else", MEND);
-    };
-    let presented: Vec<_> = presented.iter().map(ToString::to_string).collect();
-    let what = format!("the certificate is not for {required}, but for {}", presented.join(", "));
-    Kind::WrongPurpose.means(what, MEND)
-}
-
-fn wrong_name(expected: &ServerName<'_>, presented: &[String]) -> Meaning {
-    let asked = expected.to_str();
-    if presented.is_empty() {
-        return Kind::NoAlternativeNames.means(
-            format!("`{asked}` was asked for, and the certificate has no alternative names"),
-            "clients no longer look at the subject: have it issued with this name among them",
-        );
-    }
-    let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
-    let what =
-        format!("`{asked}` was asked for, but the certificate is for {}", presented.join(", "));
-    Kind::WrongName.means(what, FOR_THIS_NAME)
 }
 
 /// What webpki, or our own rules, say.
@@ -191,19 +233,12 @@ fn of_other(other: &OtherError) -> Meaning {
             .means(format!("the certificate is not acceptable ({other})"), ISSUE_ANEW);
     };
     match error {
-        E::CaUsedAsEndEntity => Kind::Authority.means(
-            "the certificate is an authority's (CA:TRUE), and is shown as somebody's own",
-            "have that authority issue one, and show that",
-        ),
+        E::CaUsedAsEndEntity => authority(""),
         E::EndEntityUsedAsCa => Kind::WrongPurpose.means(
             "the certificate was signed by one that is no authority's (CA:FALSE)",
             "have it issued by an authority",
         ),
-        E::UnsupportedCertVersion => Kind::OldVersion.means(
-            "the certificate is of X.509 version 1 or 2, which can hold neither alternative names \
-             nor purposes",
-            "have it issued as version 3",
-        ),
+        E::UnsupportedCertVersion => old_version(),
         E::NameConstraintViolation => Kind::WrongName.means(
             "the certificate has a name that its authority may not give (name constraints)",
             "have it issued by an authority for this name",
@@ -220,9 +255,7 @@ fn of_other(other: &OtherError) -> Meaning {
         E::MaximumPathDepthExceeded => {
             Kind::Other.means("the chain of certificates is too long", "send only what is needed")
         }
-        other => {
-            Kind::Other.means(format!("the certificate is not acceptable ({other:?})"), ISSUE_ANEW)
-        }
+        other => unacceptable(&format_args!("{other:?}")),
     }
 }
 
@@ -236,4 +269,63 @@ fn date(time: UnixTime) -> String {
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .map_or_else(|| "a day beyond all calendars".to_owned(), |moment| moment.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    fn of_webpki(error: webpki::Error) -> CertificateError {
+        CertificateError::Other(OtherError(Arc::new(error)))
+    }
+
+    #[test]
+    fn every_fault_says_its_cause_and_its_mend() {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(1_600_000_000));
+        let name = ServerName::try_from("a.example").expect("a name");
+        let presented = vec!["DnsName(\"b.example\")".to_owned()];
+        let cases = [
+            (
+                CertificateError::ExpiredContext { time: at, not_after: at },
+                "the certificate expired on 2020-09-13T12:26:40Z: have it renewed",
+            ),
+            (
+                CertificateError::NotValidForNameContext { expected: name.clone(), presented },
+                "`a.example` was asked for, but the certificate is for b.example: ask for one",
+            ),
+            (
+                CertificateError::NotValidForNameContext { expected: name, presented: vec![] },
+                "names its owner only in the subject, where clients no longer look: have it issued",
+            ),
+            (
+                CertificateError::InvalidPurposeContext {
+                    required: ExtendedKeyPurpose::ClientAuth,
+                    presented: vec![
+                        ExtendedKeyPurpose::ServerAuth,
+                        ExtendedKeyPurpose::Other(vec![1, 2, 3]),
+                    ],
+                },
+                "is not for clients, only for server, 1.2.3: have it issued with the extended key \
+                 usage clientAuth",
+            ),
+            (of_webpki(webpki::Error::CaUsedAsEndEntity), "certificate (CA:TRUE) as its own: have"),
+            (of_webpki(webpki::Error::UnsupportedCertVersion), "of X.509 version 1 or 2"),
+            (of_webpki(webpki::Error::PathLenConstraintViolated), "allows (pathlen): have it"),
+            (of_webpki(webpki::Error::BadDer), "is not acceptable (BadDer): have it issued anew"),
+            (CertificateError::Revoked, "has been revoked"),
+        ];
+        for (error, part) in cases {
+            let said = of(&error).to_string();
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let misuse = Misuse::AuthoritysKey("`CN=a`".to_owned());
+        let meaning = of(&CertificateError::Other(OtherError(Arc::new(misuse))));
+        assert_eq!(meaning.kind, Kind::WrongPurpose);
+        assert!(meaning.to_string().ends_with("issued with keyCertSign"), "{meaning}");
+    }
 }
