@@ -30,7 +30,7 @@
 //! ends, answered or not.
 
 use core::net::IpAddr;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -159,7 +159,7 @@ pub struct Resolver {
     favourite: Option<(usize, Instant)>,
     /// How many lookups have begun, by which servers take turns.
     begun: usize,
-    entries: HashMap<Rc<str>, Entry>,
+    entries: BTreeMap<Rc<str>, Entry>,
     asking: Vec<Asking>,
     out: Outbox,
     answers: VecDeque<Answer>,
@@ -206,7 +206,7 @@ impl Resolver {
             hosts,
             favourite: None,
             begun: 0,
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             asking: Vec::new(),
             out,
             answers: VecDeque::new(),

@@ -138,3 +138,83 @@ fn a_client_is_its_address_or_its_network() {
     assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     assert_eq!(Requester::client(None), Requester::Local);
 }
+
+/// What may happen to a resolver.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    /// A client asks for so many names that nobody has asked for before.
+    Flood(u8, usize),
+    /// This program wants to know of one more.
+    Watch,
+    /// Time passes.
+    Wait(u64),
+    /// Of the open questions, each of so many gets an answer, and the next is lost.
+    Answers(usize),
+    /// The name servers change.
+    Change,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (1..4u8, 0..500usize).prop_map(|(client, count)| Happening::Flood(client, count)),
+        Just(Happening::Watch),
+        (0..3000u64).prop_map(Happening::Wait),
+        (2..9usize).prop_map(Happening::Answers),
+        Just(Happening::Change),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever happens, nobody has more than there is, and the loop neither spins nor forgets.
+    #[test]
+    fn bounds_hold_and_every_lookup_ends(
+        happenings in prop::collection::vec(happening(), 1..12),
+    ) {
+        let mut it = Scenario::new();
+        let (mut named, mut open) = (0, Vec::new());
+        for happening in happenings {
+            match happening {
+                Happening::Flood(client, count) => {
+                    for _ in 0..count {
+                        named += 1;
+                        let requester = self::client(client);
+                        it.resolver.lookup(&format!("{named}.example"), requester, it.now);
+                    }
+                }
+                Happening::Watch => {
+                    named += 1;
+                    it.resolver.watch(&format!("{named}.example"), it.now);
+                }
+                Happening::Wait(milliseconds) => it.now += Duration::from_millis(milliseconds),
+                Happening::Answers(every) => {
+                    for (number, asked) in std::mem::take(&mut open).iter().enumerate() {
+                        if number % every == 0 {
+                            it.lose(asked);
+                        } else {
+                            it.fail(asked, ResponseCode::NXDomain);
+                        }
+                    }
+                }
+                Happening::Change => {
+                    it.resolver.change_settings(settings("nameserver 192.0.2.9"), it.now);
+                }
+            }
+            it.resolver.handle_timeout(it.now);
+            open.extend(it.asked());
+            let own = it.resolver.asking.iter().filter(|it| it.requester == Requester::Ourselves);
+            let own = own.count();
+            prop_assert!(it.running() <= MAX_LOOKUPS + own);
+            prop_assert!(it.resolver.asking.len() <= MAX_LOOKUPS + MAX_WAITING + own);
+            prop_assert!(it.resolver.awaited().len() <= 4 * (MAX_LOOKUPS + own));
+            prop_assert!(it.resolver.poll_timeout().is_none_or(|at| at > it.now), "it spins");
+        }
+        let begun = it.now;
+        while it.resolver.asking.iter().any(|asking| asking.requester != Requester::Ourselves) {
+            it.expire();
+            it.asked();
+            prop_assert!(it.now < begun + Duration::from_secs(300), "it goes on for ever");
+        }
+    }
+}
