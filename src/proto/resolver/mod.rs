@@ -404,10 +404,7 @@ impl Resolver {
             return Ok(());
         }
         let asking = Asking::new(host.into(), requester, &self.settings, now)?;
-        if let Some(refused) = places::make_room(&self.asking, requester) {
-            if refused == places::NEWCOMER {
-                return Err(Failure::Busy);
-            }
+        if let Some(refused) = places::one_too_many(&self.asking, requester) {
             let refused = self.asking.swap_remove(refused);
             self.refuse(&refused, now);
         }
@@ -416,11 +413,16 @@ impl Resolver {
         Ok(())
     }
 
-    /// Ends a lookup that others have taken the place of.
+    /// Ends a lookup that others have taken the place of. Addresses that are known stay so.
     fn refuse(&mut self, asking: &Asking, now: Instant) {
-        self.conclude(&asking.host, Err(Failure::Busy), now + SHORTEST_PAUSE, now);
-        if let Some(entry) = self.entries.get_mut(&asking.host) {
-            entry.refused = Some(asking.requester);
+        let (host, requester) = (&asking.host, asking.requester);
+        let entry = self.entries.get(host);
+        if entry.is_some_and(|entry| entry.addresses.is_some() && now < entry.expires) {
+            return;
+        }
+        self.conclude(host, Err(Failure::Busy), now + SHORTEST_PAUSE, now);
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.refused = Some(requester);
         }
     }
 
