@@ -49,6 +49,7 @@ mod exchange;
 mod full_names;
 mod message;
 mod places;
+mod question;
 mod settings;
 #[cfg(test)]
 mod tests;
