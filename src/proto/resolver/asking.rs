@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hickory_proto::rr::Name;
-
 use super::full_names::{FullName, full_names};
 use super::message::{self, Family, Fit, Reply, Response};
+use super::question::{How, Lack, Question, Sent, State, Try};
 use super::{Failure, RETRY, Requester, Settings, Suspicion, Transmit, Transport};
 
 /// How long the second family is waited for once the first has addresses (RFC 8305, 3).
@@ -97,84 +96,6 @@ struct Verdict {
     holds: Duration,
     /// Whether what other names come to changes nothing.
     is_last: bool,
-}
-
-struct Question {
-    family: Family,
-    state: State,
-    /// What a truncated answer held, and for how long: some addresses do where all are not to be
-    /// had.
-    part: Option<(Vec<IpAddr>, Duration)>,
-    /// How many answers did not fit.
-    wrong: u32,
-    /// The try before this one, which was waited for in vain: a slow server's answer may come yet.
-    earlier: Option<Try>,
-}
-
-impl Question {
-    fn new(family: Family) -> Self {
-        Self { family, state: State::Dropped, part: None, wrong: 0, earlier: None }
-    }
-
-    /// The serial numbers under which its answer is still to come.
-    fn awaited(&self) -> impl Iterator<Item = u64> {
-        let present = match &self.state {
-            State::Open(attempt) => Some(attempt),
-            _ => None,
-        };
-        let earlier = self.earlier.as_ref().filter(|_| present.is_some());
-        present.into_iter().chain(earlier).map(|attempt| attempt.sent.serial)
-    }
-}
-
-enum State {
-    /// The other question comes first.
-    Later,
-    Open(Try),
-    Found(Vec<IpAddr>, Duration),
-    Absent(Failure, Duration),
-    Unanswered(Lack),
-    /// Nobody wants to know.
-    Dropped,
-}
-
-/// Why a server gave no answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lack {
-    /// It said nothing.
-    Silent,
-    /// It cannot be reached.
-    Unreachable,
-    /// It said that it cannot say.
-    Unable,
-}
-
-/// A question that is put to a server.
-#[derive(Clone)]
-struct Try {
-    how: How,
-    until: Instant,
-    sent: Sent,
-}
-
-/// How a question is put.
-#[derive(Clone, Copy)]
-struct How {
-    /// How many tries there were before.
-    number: usize,
-    server: usize,
-    transport: Transport,
-    is_extended: bool,
-    /// Whether the case of each letter has to come back as it went.
-    minds_case: bool,
-}
-
-/// By what an answer is known.
-#[derive(Clone)]
-struct Sent {
-    serial: u64,
-    id: u16,
-    name: Name,
 }
 
 impl Asking {

@@ -30,7 +30,7 @@
 //! ends, answered or not.
 
 use core::net::IpAddr;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,7 @@ mod exchange;
 mod full_names;
 mod message;
 mod places;
+mod question;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -159,7 +160,7 @@ pub struct Resolver {
     favourite: Option<(usize, Instant)>,
     /// How many lookups have begun, by which servers take turns.
     begun: usize,
-    entries: HashMap<Rc<str>, Entry>,
+    entries: BTreeMap<Rc<str>, Entry>,
     asking: Vec<Asking>,
     out: Outbox,
     answers: VecDeque<Answer>,
@@ -206,7 +207,7 @@ impl Resolver {
             hosts,
             favourite: None,
             begun: 0,
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             asking: Vec::new(),
             out,
             answers: VecDeque::new(),
@@ -404,10 +405,7 @@ impl Resolver {
             return Ok(());
         }
         let asking = Asking::new(host.into(), requester, &self.settings, now)?;
-        if let Some(refused) = places::make_room(&self.asking, requester) {
-            if refused == places::NEWCOMER {
-                return Err(Failure::Busy);
-            }
+        if let Some(refused) = places::one_too_many(&self.asking, requester) {
             let refused = self.asking.swap_remove(refused);
             self.refuse(&refused, now);
         }
@@ -416,11 +414,16 @@ impl Resolver {
         Ok(())
     }
 
-    /// Ends a lookup that others have taken the place of.
+    /// Ends a lookup that others have taken the place of. Addresses that are known stay so.
     fn refuse(&mut self, asking: &Asking, now: Instant) {
-        self.conclude(&asking.host, Err(Failure::Busy), now + SHORTEST_PAUSE, now);
-        if let Some(entry) = self.entries.get_mut(&asking.host) {
-            entry.refused = Some(asking.requester);
+        let (host, requester) = (&asking.host, asking.requester);
+        let entry = self.entries.get(host);
+        if entry.is_some_and(|entry| entry.addresses.is_some() && now < entry.expires) {
+            return;
+        }
+        self.conclude(host, Err(Failure::Busy), now + SHORTEST_PAUSE, now);
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.refused = Some(requester);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Whose names are asked for when there are more than can be at a time.
 //!
-//! A lookup in flight holds a place, and one that is answered gives it back at once. One that
-//! nobody answers keeps it for a [`TURN`], after which a lookup that has had none yet may take it;
-//! it then waits for a place that is free. So a name that is answered quickly is found quickly, whatever
-//! else is asked for.
+//! A lookup in flight holds a place, and one that is answered gives it back at once. One that nobody
+//! answers keeps it for a [`TURN`], after which a lookup that has had none yet may take it; it then
+//! waits for a place that is free. So a name that is answered quickly is found quickly, whatever else
+//! is asked for.
 //!
 //! Places and turns are shared out between those on whose behalf names are asked for: next is who
 //! has the fewest places, and who has the most loses one. Of one requester's lookups the newest
@@ -28,9 +28,6 @@ const TURN: Duration = Duration::from_millis(500);
 
 /// How long a lookup waits at the most, until its first turn or for another.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// Stands for the lookup that has not begun, where that is the one that there is no room for.
-pub(super) const NEWCOMER: usize = usize::MAX;
 
 /// On whose behalf a name is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,9 +70,9 @@ pub(super) fn deadline(asking: &[Asking]) -> Option<Instant> {
     ends.chain(turns).min()
 }
 
-/// Where as many wait as may: the place in the list of the lookup that has to go so that one of
-/// `requester`'s can wait, which may be [`NEWCOMER`].
-pub(super) fn make_room(asking: &[Asking], requester: Requester) -> Option<usize> {
+/// Where as many wait as may: the place in the list of the lookup that has to go so that one more of
+/// `requester`'s can wait.
+pub(super) fn one_too_many(asking: &[Asking], requester: Requester) -> Option<usize> {
     let is_waiting = |it: &&Asking| !it.is_running() && it.requester != Requester::Ourselves;
     if requester == Requester::Ourselves || asking.iter().filter(is_waiting).count() < MAX_WAITING {
         return None;
@@ -87,7 +84,7 @@ pub(super) fn make_room(asking: &[Asking], requester: Requester) -> Option<usize
     let waiting = asking.iter().enumerate().filter(|(_, asking)| is_waiting(asking));
     let oldest_of_most =
         waiting.min_by_key(|(_, asking)| (Reverse(shares[&asking.requester]), asking.begun));
-    Some(oldest_of_most.map_or(NEWCOMER, |(index, _)| index))
+    oldest_of_most.map(|(index, _)| index)
 }
 
 /// How places are given away at one moment.

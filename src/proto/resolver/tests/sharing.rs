@@ -12,7 +12,7 @@ impl Scenario {
     /// So many names that nobody answers, on behalf of a client. Answers how many are asked for.
     fn flood(&mut self, client: u8, count: usize) -> usize {
         for number in 0..count {
-            let host = format!("{number}.{client}.silent");
+            let host = format!("{number}.{client}.{}.silent", self.resolver.begun);
             let found = self.resolver.lookup(&host, self::client(client), self.now);
             assert_eq!(found, Lookup::Pending);
             self.now += Duration::from_micros(1);
@@ -107,6 +107,20 @@ fn waiting_is_bounded_and_refuses_nobody_who_asks_for_little() {
 }
 
 #[test]
+fn addresses_that_are_known_outlive_a_lookup_that_has_no_place() {
+    let mut it = Scenario::new();
+    for asked in it.ask(HOST) {
+        it.answer(&asked, if asked.is_v6() { &[] } else { &["192.0.2.10"] });
+    }
+    it.now += SHORTEST_PAUSE;
+    it.flood(1, MAX_LOOKUPS);
+    it.resolver.renew(HOST, client(1), it.now);
+    it.flood(1, MAX_WAITING + 1);
+    assert!(!is_asking(&it.resolver.asking, HOST), "it was the oldest of those who wait");
+    assert_eq!(it.known(HOST), ["192.0.2.10"]);
+}
+
+#[test]
 fn every_lookup_of_a_flood_ends() {
     let mut it = Scenario::new();
     it.flood(1, MAX_LOOKUPS + MAX_WAITING);
@@ -137,4 +151,84 @@ fn a_client_is_its_address_or_its_network() {
     assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     assert_eq!(Requester::client(None), Requester::Local);
+}
+
+/// What may happen to a resolver.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    /// A client asks for so many names that nobody has asked for before.
+    Flood(u8, usize),
+    /// This program wants to know of one more.
+    Watch,
+    /// Time passes.
+    Wait(u64),
+    /// Of the open questions, each of so many gets an answer, and the next is lost.
+    Answers(usize),
+    /// The name servers change.
+    Change,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (1..4u8, 0..500usize).prop_map(|(client, count)| Happening::Flood(client, count)),
+        Just(Happening::Watch),
+        (0..3000u64).prop_map(Happening::Wait),
+        (2..9usize).prop_map(Happening::Answers),
+        Just(Happening::Change),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    /// Whatever happens, nobody has more than there is, and the loop neither spins nor forgets.
+    #[test]
+    fn bounds_hold_and_every_lookup_ends(
+        happenings in prop::collection::vec(happening(), 1..9),
+    ) {
+        let mut it = Scenario::new();
+        let (mut named, mut open) = (0, Vec::new());
+        for happening in happenings {
+            match happening {
+                Happening::Flood(client, count) => {
+                    for _ in 0..count {
+                        named += 1;
+                        let requester = self::client(client);
+                        it.resolver.lookup(&format!("{named}.example"), requester, it.now);
+                    }
+                }
+                Happening::Watch => {
+                    named += 1;
+                    it.resolver.watch(&format!("{named}.example"), it.now);
+                }
+                Happening::Wait(milliseconds) => it.now += Duration::from_millis(milliseconds),
+                Happening::Answers(every) => {
+                    for (number, asked) in std::mem::take(&mut open).iter().enumerate() {
+                        if number % every == 0 {
+                            it.lose(asked);
+                        } else {
+                            it.fail(asked, ResponseCode::NXDomain);
+                        }
+                    }
+                }
+                Happening::Change => {
+                    it.resolver.change_settings(settings("nameserver 192.0.2.9"), it.now);
+                }
+            }
+            it.resolver.handle_timeout(it.now);
+            open.extend(it.asked());
+            let own = it.resolver.asking.iter().filter(|it| it.requester == Requester::Ourselves);
+            let own = own.count();
+            prop_assert!(it.running() <= MAX_LOOKUPS + own);
+            prop_assert!(it.resolver.asking.len() <= MAX_LOOKUPS + MAX_WAITING + own);
+            prop_assert!(it.resolver.awaited().len() <= 4 * (MAX_LOOKUPS + own));
+            prop_assert!(it.resolver.poll_timeout().is_none_or(|at| at > it.now), "it spins");
+        }
+        let begun = it.now;
+        while it.resolver.asking.iter().any(|asking| asking.requester != Requester::Ourselves) {
+            it.expire();
+            it.asked();
+            prop_assert!(it.now < begun + Duration::from_secs(300), "it goes on for ever");
+        }
+    }
 }
