@@ -6,12 +6,12 @@
 //! silent strangers would keep everybody out, for as long as they come back. So it is the other way
 //! round: who comes gets a place, and one of those that wait has to go.
 //!
-//! Who that is decides chance, as with sshd's `MaxStartups`, but it is loaded: of [`CANDIDATES`] that
-//! are drawn, the one goes whose address has the most waiting, and of those with equally many the
-//! one that came first. Who can answer does so within a round trip or a few, so is young here, and
-//! seldom has many beside it; who only sits here is old, or comes back often. And because it is drawn,
-//! nobody is sure to lose: with `n` places a flood that comes in less time than an answer takes still
-//! lets some through, where the first in line would always go.
+//! Chance decides who that is, as with sshd's `MaxStartups`, but the dice are loaded: of eight that are
+//! drawn, the one goes whose address has the most waiting, and of those with equally many the one that
+//! came first. Who can answer does so within a round trip or a few, so is young here, and seldom has
+//! many of its address beside it; who only sits here grows old, or comes back often. And as lots
+//! are drawn, nobody is sure to lose: where more strangers come during one answer than there are
+//! places, some who answer still get through. If the first in line always went, none would.
 //!
 //! Invariants: a guest is in `guests` once, at the place that `places` says, and counted in `from`
 //! under its address if it has one. Chance is an argument.
