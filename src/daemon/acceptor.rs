@@ -31,13 +31,15 @@ pub struct Acceptor {
     ready: bool,
     /// Accepting rests until then.
     paused_until: Option<Instant>,
+    /// One that was accepted when it was better to come later.
+    held: Option<(Accept, Option<OwnedFd>)>,
 }
 
 impl Acceptor {
     /// A listener that will offer `offer` to whoever comes.
     #[must_use]
     pub fn new(listener: Listener, offer: Rc<Offer>) -> Self {
-        Self { listener, offer, ready: false, paused_until: None }
+        Self { listener, offer, ready: false, paused_until: None, held: None }
     }
 
     /// Registers the listener.
@@ -61,13 +63,24 @@ impl Acceptor {
         }
         let was_paused = self.paused_until.take().is_some();
         let mut lost = 0;
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.ready {
+        for count in 0..ACCEPTS_PER_TURN {
+            if !self.ready && self.held.is_none() {
                 return Next::Wait;
             }
+            if count > 0 && context.host.admissions.has_to_rest() {
+                return Next::Again;
+            }
             context.spend(ACCEPT_COST);
-            let (accepted, reserved) = self.accept();
+            let was_held = self.held.is_some();
+            let (accepted, reserved) = self.held.take().unwrap_or_else(|| self.accept());
             match accepted {
+                Accept::Connection(stream, peer)
+                    if !was_held
+                        && context.host.admissions.is_better_later(self.offer.source_of(&peer)) =>
+                {
+                    self.held = Some((Accept::Connection(stream, peer), reserved));
+                    return Next::Again;
+                }
                 Accept::Connection(stream, peer) => self.admit(stream, peer, reserved, context),
                 Accept::WouldBlock => self.ready = false,
                 // The last descriptor was for the last who waited: the next will be an event.
@@ -105,12 +118,12 @@ impl Acceptor {
         Next::Wait
     }
 
-    /// Whether descriptors will be there in the next turn, because somebody who was not admitted has to
-    /// go: then nobody has to wait.
+    /// Whether descriptors may be there in the next turn, because somebody who was not admitted has to
+    /// go: then there is no reason to pause.
     fn frees_descriptors(context: &mut Context<'_, DaemonSource>) -> bool {
         let gone = context.host.admissions.free_descriptors();
         gone.into_iter().for_each(|gone| context.wake(gone));
-        context.host.admissions.has_leaving()
+        context.host.admissions.is_changing()
     }
 
     /// Accepts one, with a descriptor for its connection onward where it will need one: without

@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_lane_gets_its_share_where_several_always_have_work() {
-        let is_near = |one: u64, other: u64| one.abs_diff(other) <= one / 20;
+        let is_near = |one: u64, other: u64| one.abs_diff(other) <= one / 5;
         let lanes = |prompt, bulk, long| {
             [(Lane::Prompt, 0..prompt), (Lane::Bulk, 100..bulk), (Lane::Long, 200..long)]
         };
