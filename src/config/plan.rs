@@ -109,7 +109,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits for so many connections: one part in [`KEPT_PART`] of the places is kept from each
+    /// The limits for so many connections: one part in sixteen of the places is kept from each
     /// single address and from those who are not admitted, so that no stranger takes them all. It
     /// is a small part, because many may come from one address: those behind a proxy that does not
     /// announce them, or a test.

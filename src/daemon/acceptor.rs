@@ -45,6 +45,8 @@ pub struct Acceptor {
     revival: Revival,
     /// How many may still be accepted once the daemon stops; `None` until then.
     left: Option<usize>,
+    /// One that was accepted when it was better to come later.
+    held: Option<(Accept, Option<OwnedFd>)>,
 }
 
 impl Acceptor {
@@ -59,6 +61,7 @@ impl Acceptor {
             paused_until: None,
             revival: Revival::default(),
             left: None,
+            held: None,
         }
     }
 
@@ -103,7 +106,8 @@ impl Acceptor {
             self.ready = true;
         }
         let next = self.accept_some(context);
-        let is_over = self.left == Some(0) || !self.ready || self.listener.is_none();
+        let is_empty = !self.ready && self.held.is_none();
+        let is_over = self.left == Some(0) || is_empty || self.listener.is_none();
         if is_over { Next::Close } else { next }
     }
 
@@ -116,14 +120,25 @@ impl Acceptor {
         }
         let was_paused = self.paused_until.take().is_some();
         let mut lost = 0;
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.ready {
+        for count in 0..ACCEPTS_PER_TURN {
+            if !self.ready && self.held.is_none() {
                 return Next::Wait;
+            }
+            if count > 0 && context.host.admissions.has_to_rest() {
+                return Next::Again;
             }
             let Some(listener) = &self.listener else { return Next::Wait };
             context.spend(ACCEPT_COST);
-            let (accepted, reserved) = self.accept(listener);
+            let was_held = self.held.is_some();
+            let (accepted, reserved) = self.held.take().unwrap_or_else(|| self.accept(listener));
             match accepted {
+                Accept::Connection(stream, peer)
+                    if !was_held
+                        && context.host.admissions.is_better_later(self.offer.source_of(&peer)) =>
+                {
+                    self.held = Some((Accept::Connection(stream, peer), reserved));
+                    return Next::Again;
+                }
                 Accept::Connection(stream, peer) => {
                     self.revival.note_life();
                     self.left = self.left.map(|left| left.saturating_sub(1));
@@ -194,12 +209,12 @@ impl Acceptor {
         Next::Wait
     }
 
-    /// Whether descriptors will be there in the next turn, because somebody who was not admitted has to
-    /// go: then nobody has to wait.
+    /// Whether descriptors may be there in the next turn, because somebody who was not admitted has to
+    /// go: then there is no reason to pause.
     fn frees_descriptors(context: &mut Context<'_, DaemonSource>) -> bool {
         let gone = context.host.admissions.free_descriptors();
         gone.into_iter().for_each(|gone| context.wake(gone));
-        context.host.admissions.has_leaving()
+        context.host.admissions.is_changing()
     }
 
     /// Accepts one, with a descriptor for its connection onward where it will need one: without

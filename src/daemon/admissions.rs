@@ -16,7 +16,10 @@ use super::waiting::{Guest, WaitingRoom};
 use crate::net::reactor::Waker;
 
 /// How many that had to make room may not be closed yet before nobody is asked to.
-pub const MAX_LEAVING: usize = 64;
+pub const MAX_LEAVING: usize = 128;
+
+/// How many of them are enough for a turn.
+const ENOUGH_LEAVING: usize = 64;
 
 /// How many have to go at once where the system has no descriptor left.
 const FREED_AT_ONCE: usize = 8;
@@ -41,6 +44,8 @@ pub struct Admissions<K = Waker> {
     /// Counted only where there is a limit.
     by_ip: HashMap<IpAddr, usize>,
     waiting: WaitingRoom<K>,
+    /// How many were let in and have not begun, so that they cannot wait yet.
+    beginning: usize,
     /// Those that had to make room and are not closed yet.
     leaving: HashSet<K>,
     /// What happened since the start.
@@ -134,6 +139,7 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
             open: 0,
             by_ip: HashMap::new(),
             waiting: WaitingRoom::new(seed),
+            beginning: 0,
             leaving: HashSet::new(),
             counts: Counts::default(),
         }
@@ -145,6 +151,26 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
         self.open + self.leaving.len()
     }
 
+    /// Whether enough have to go for one turn, so that a listener should let the others have theirs: no
+    /// more than a quarter of all, or none would be left to make room for them.
+    #[must_use]
+    pub fn has_to_rest(&self) -> bool {
+        self.leaving.len() >= (self.places.all / 4).clamp(1, ENOUGH_LEAVING)
+    }
+
+    /// Whether one of this address would be turned away now, and may be let in when those that were let
+    /// in before it have begun: in the next turn, some of them may make room.
+    #[must_use]
+    pub fn is_better_later(&self, from: Option<IpAddr>) -> bool {
+        let from = network(from).filter(|_| self.places.per_ip > 0);
+        let is_crowded = from.is_some_and(|from| {
+            let open = self.by_ip.get(&from).copied().unwrap_or(0);
+            open >= self.places.per_ip && !self.waiting.has_from(from)
+        });
+        let is_full = self.open >= self.places.all && self.waiting.is_empty();
+        self.beginning > 0 && (is_crowded || is_full)
+    }
+
     /// Lets one in, counted under its address if it has one, who must [`leave`](Self::leave) in the
     /// end. Answers who has to make room, and is to be woken.
     ///
@@ -154,6 +180,7 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
         let by_address = self.find_room_from(from)?;
         let gone = if by_address.is_some() { by_address } else { self.find_room()? };
         self.count_from(from);
+        self.beginning += 1;
         self.open += 1;
         self.counts.accepted += 1;
         Ok(gone)
@@ -167,15 +194,30 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
     pub fn name(&mut self, from: Option<IpAddr>) -> Result<Option<K>, TurnedAway> {
         let gone = self.find_room_from(from)?;
         self.count_from(from);
+        self.beginning += 1;
         Ok(gone)
     }
 
-    /// One that was let in waits to be admitted, until it [`pass`](Self::pass)es. Answers who has to
-    /// make room for it, and is to be woken.
+    /// One that was let in, or given its address, begins.
+    pub fn begin(&mut self) {
+        self.beginning -= 1;
+    }
+
+    /// One that was let in waits to be admitted, until it [`pass`](Self::pass)es; it is counted under its
+    /// address. Answers who has to make room for it, and is to be woken.
     pub fn wait(&mut self, key: K, from: Option<IpAddr>) -> Option<K> {
+        self.wait_as(key, from, true)
+    }
+
+    /// The same for one that comes through a proxy with this address, which is not counted.
+    pub fn wait_for_name(&mut self, key: K, proxy: Option<IpAddr>) -> Option<K> {
+        self.wait_as(key, proxy, false)
+    }
+
+    fn wait_as(&mut self, key: K, from: Option<IpAddr>, is_counted: bool) -> Option<K> {
         let is_full = self.waiting.len() >= self.places.unauthenticated;
         let gone = if is_full { self.make_room(WaitingRoom::send_away) } else { None };
-        self.waiting.enter(key, network(from));
+        self.waiting.enter(key, network(from), is_counted);
         gone
     }
 
@@ -186,10 +228,10 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
         (0..wanted).map_while(|_| self.make_room(WaitingRoom::send_away)).collect()
     }
 
-    /// Whether somebody is about to go.
+    /// Whether the next turn may find room: somebody is about to go, or to wait.
     #[must_use]
-    pub fn has_leaving(&self) -> bool {
-        !self.leaving.is_empty()
+    pub fn is_changing(&self) -> bool {
+        !self.leaving.is_empty() || self.beginning > 0
     }
 
     /// One waits no longer to be admitted, if it did.
@@ -243,9 +285,9 @@ impl<K: Copy + Eq + Hash> Admissions<K> {
         if self.leaving.len() >= MAX_LEAVING {
             return None;
         }
-        let Guest { key, from, .. } = send_away(&mut self.waiting)?;
+        let Guest { key, from, is_counted, .. } = send_away(&mut self.waiting)?;
         self.leaving.insert(key);
-        self.discount(from);
+        self.discount(from.filter(|_| is_counted));
         self.counts.made_room += 1;
         Some(key)
     }
@@ -373,16 +415,35 @@ mod tests {
     }
 
     #[test]
+    fn it_may_be_better_to_come_when_others_have_begun() {
+        let mut admissions = admissions(3, 2, 3);
+        let (one, two) = (address("192.0.2.1"), address("192.0.2.2"));
+        assert_eq!((admissions.enter(one), admissions.enter(one)), (Ok(None), Ok(None)));
+        assert!(admissions.is_better_later(one) && !admissions.is_better_later(two));
+        assert_eq!(admissions.enter(two), Ok(None));
+        assert!(admissions.is_better_later(two) && admissions.is_better_later(None));
+        admissions.begin();
+        admissions.wait(1, one);
+        assert!(!admissions.is_better_later(one) && !admissions.is_better_later(two));
+        admissions.begin();
+        admissions.begin();
+        admissions.pass(1);
+        assert!(!admissions.is_better_later(one), "nothing will change");
+        assert_eq!(admissions.enter(one), Err(TurnedAway::TooManyFrom(2)));
+    }
+
+    #[test]
     fn those_that_have_to_go_are_bounded_too() {
-        let mut admissions = admissions(100, 0, 100);
-        for key in 0..100 {
+        let mut admissions = admissions(200, 0, 200);
+        for key in 0..200 {
             assert_eq!(admissions.enter(None), Ok(None));
             assert_eq!(admissions.wait(key, None), None);
         }
         for _ in 0..MAX_LEAVING {
             assert!(admissions.enter(None).is_ok_and(|gone| gone.is_some()));
         }
-        assert_eq!(admissions.enter(None), Err(TurnedAway::Full(100)), "until some have gone");
-        assert_eq!(admissions.open(), 100 + MAX_LEAVING);
+        assert!(admissions.has_to_rest());
+        assert_eq!(admissions.enter(None), Err(TurnedAway::Full(200)), "until some have gone");
+        assert_eq!(admissions.open(), 200 + MAX_LEAVING);
     }
 }

@@ -81,11 +81,13 @@ impl Arrival {
 
     /// Registers the socket.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        context.host.admissions.begin();
         let Some(stream) = &mut self.stream else { return Next::Close };
         match context.register_duplex(stream, Side::Remote) {
             Ok(()) => {
+                let proxy = self.peer.address().map(|address| address.ip());
                 let waker = context.waker();
-                if let Some(gone) = context.host.admissions.wait(waker, None) {
+                if let Some(gone) = context.host.admissions.wait_for_name(waker, proxy) {
                     context.wake(gone);
                 }
                 Next::Wait

@@ -198,6 +198,7 @@ impl Connection {
 
     /// Registers the socket, and sends the challenge.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        context.host.admissions.begin();
         match self.session.remote().register(context) {
             Ok(()) => {
                 self.wait_to_be_served(context);

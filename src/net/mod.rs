@@ -1,7 +1,7 @@
 //! Readiness: the only folder that names mio.
 //!
 //! [`reactor`] turns readiness events and deadlines into turns for sources and knows no protocol;
-//! [`due`] says whose turn it is, and when the turn is over;
+//! `due` says whose turn it is, and when the turn is over;
 //! [`socket`] is the one place that knows edge triggering, and [`tls`] the one that names rustls'
 //! connection types; the rest are the things that can become ready.
 

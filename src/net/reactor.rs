@@ -2,9 +2,9 @@
 //!
 //! A turn waits for readiness, tells each source that became ready, and then runs the sources
 //! that are *due*: ready, past their deadlines, just spawned, or stopped by their budget in the turn
-//! before. In which order they run, and how many of them before the kernel is asked again, is for
-//! [`super::due`] to say. What a source is and does is its own affair: the reactor knows no protocol
-//! and does no input or output but waiting.
+//! before. Its neighbour `due` says in which order they run, and how many of them before the kernel is
+//! asked again. What a source is and does is its own affair: the reactor knows no protocol and does
+//! no input or output but waiting.
 //!
 //! Invariants: a key stands on `due` at most once; a source that leaves the slab takes its timer
 //! with it; an event for a key whose source has gone is recognised by its generation and dropped;
