@@ -15,7 +15,7 @@ use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
 use turnstile::proto::http_connect::Authority;
 
-pub(crate) use load::{Activity, Load, Output, Payload, Report};
+pub(crate) use load::{Activity, Load, Output, Pattern, Payload, Report};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \

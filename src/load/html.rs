@@ -9,6 +9,9 @@ use super::summary::summarize;
 
 const PAGE: &str = include_str!("page.html");
 
+/// How wide the summary in it is, in columns.
+const WIDTH: usize = 80;
+
 /// Where the figures go in the page.
 const SLOT: &str = "@FIGURES@";
 
@@ -35,7 +38,7 @@ struct Curve {
 pub fn page(outcome: &Outcome) -> Result<String, String> {
     let curves = outcome.phases.iter().map(|(phase, times)| curve(phase, times));
     let figures = Figures {
-        summary: summarize(outcome),
+        summary: summarize(outcome, WIDTH),
         curves: curves.collect::<Result<_, _>>()?,
         outcome: without_histograms(outcome),
     };

@@ -1,5 +1,6 @@
 //! Where the server of a run is.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::config::{Address, ResolveError};
@@ -12,6 +13,15 @@ pub enum Place {
     Stream(Target),
     /// A datagram socket's.
     Datagrams(SocketAddr),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(target) => target.fmt(f),
+            Self::Datagrams(address) => write!(f, "udp://{address}"),
+        }
+    }
 }
 
 /// Every place that `address` stands for. Looks names up, which blocks.

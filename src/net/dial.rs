@@ -20,6 +20,10 @@ use crate::proto::event::Readiness;
 /// How long the newest attempt of a race runs before the next begins beside it (RFC 8305, 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// How long it waits at first, and at the most, before it asks again a Unix socket whose queue of
+/// connections is full, which is where TCP would wait by itself.
+const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -132,6 +136,8 @@ pub struct Race {
     next_begins: Option<Instant>,
     /// The last that failed, and why.
     failure: Option<(Target, io::Error)>,
+    /// How long to wait the next time that a queue is full: exponential back-off.
+    queue_pause: Duration,
 }
 
 /// Where a race stands.
@@ -157,6 +163,7 @@ impl Race {
             readiness: Readiness::NONE,
             next_begins: None,
             failure: None,
+            queue_pause: QUEUE_PAUSES.0,
         }
     }
 
@@ -180,6 +187,12 @@ impl Race {
                 Ok(stream) => {
                     self.running.push((target, stream));
                     self.next_begins = Some(context.now + ATTEMPT_DELAY);
+                }
+                Err(error) if is_queue_full(&target, &error) => {
+                    self.next_begins = Some(context.now + self.queue_pause);
+                    self.queue_pause = (self.queue_pause * 2).min(QUEUE_PAUSES.1);
+                    self.waiting.push_front(target);
+                    return Standing::Running;
                 }
                 Err(error) => self.fail(target, error),
             }
@@ -233,6 +246,11 @@ impl Race {
         self.failure = Some((target, error));
         self.next_begins = None;
     }
+}
+
+/// Whether the listener is there, and its queue of connections is full (`EAGAIN` of connect(2)).
+fn is_queue_full(target: &Target, error: &io::Error) -> bool {
+    matches!(target, Target::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock
 }
 
 #[cfg(test)]
