@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
 use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
+use turnstile::client::terminal::LineEnds;
 use turnstile::client::tls::Options;
 use turnstile::config::units::parse_duration;
 use turnstile::config::{Address, HostPort, Version};
@@ -94,9 +95,22 @@ pub(crate) struct Connect {
     /// 0s waits for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// What is sent behind each line that is typed on a terminal: lf, crlf, or none, which also drops
+    /// white space round the line and skips blank ones [default: crlf; none with a gate and over udp]
+    #[arg(long, value_name = "END", value_parser = parse_line_ends)]
+    pub(crate) line_ends: Option<LineEnds>,
     /// How TLS is spoken, with tls://
     #[command(flatten)]
     pub(crate) tls: Tls,
+}
+
+fn parse_line_ends(text: &str) -> Result<LineEnds, String> {
+    match text {
+        "lf" => Ok(LineEnds::Lf),
+        "crlf" => Ok(LineEnds::CrLf),
+        "none" => Ok(LineEnds::None),
+        _ => Err("expected lf, crlf or none".to_owned()),
+    }
 }
 
 /// What the certificates of both sides must be.

@@ -131,9 +131,12 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         }
         _ => gate(&connect.credentials)?,
     };
+    let notices_gate = connect.credentials.auth.is_none();
     let (address, timeout) = (connect.address, units::limit(connect.timeout));
     let security = security(&address, &connect.tls.into())?;
-    Ok(connect::run(Request { address, gate, security, timeout })?)
+    let line_ends = connect.line_ends;
+    let request = Request { address, gate, security, notices_gate, line_ends, timeout };
+    Ok(connect::run(request)?)
 }
 
 /// How TLS is spoken with `address`, where it is; says aloud what the user must know of it.

@@ -366,7 +366,7 @@ fn the_message_that_ends_a_conversation_ends_the_program() {
     let play = [">>: ", r"one\n", "\n>>: ", r"two\n", "\n>>: ", r"END\n"];
     let Some(output) = at_terminal(&command, &play) else { return };
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    daemon.wait_for_line("received=9 sent=48 ");
+    daemon.wait_for_line("received=15 sent=48 ");
 }
 
 #[test]
