@@ -15,6 +15,7 @@ use turnstile::config::units::parse_duration;
 use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
 use turnstile::proto::http_connect::Authority;
+use turnstile::proto::starttls::Protocol;
 
 pub(crate) use load::{Activity, Load, Output, Pattern, Payload, Report};
 
@@ -202,6 +203,10 @@ pub(crate) struct Inspect {
     /// How long the connection and the handshake may take together; 0s is for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// Ask the server in this protocol to begin TLS, where it begins in the clear: smtp, imap, pop3,
+    /// ftp, ldap or postgres
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) starttls: Option<Protocol>,
     /// Print JSON for programs instead of prose
     #[arg(long)]
     pub(crate) json: bool,

@@ -457,7 +457,7 @@ fn what_is_not_tls_is_shown() {
             "\"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\": it is a plain HTTP",
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH server"),
-        (b"220 mail.example ESMTP\r\n", "STARTTLS"),
+        (b"220 mail.example ESMTP\r\n", "--starttls smtp"),
         (b"\x00\x1b[2J", "\"\\x00\\x1b[2J\""),
     ];
     for (answer, part) in cases {
@@ -489,7 +489,7 @@ fn a_connection_that_ends_in_the_handshake_is_told_from_a_silent_one() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let seen = inspect(at, silent, &["--ca", "ca.pem", "--timeout", "300ms"]);
-    seen.must_fault(&["timed-out"], &["said nothing for 300ms", "STARTTLS"]);
+    seen.must_fault(&["timed-out"], &["said nothing for 300ms", "--starttls"]);
 
     let stuck = serve(|mut stream| {
         let _ = stream.write_all(&[22, 3, 3, 0, 100, 2]);

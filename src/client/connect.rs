@@ -334,9 +334,7 @@ impl Call {
                 CloseReason::Served
             }
             // Nobody at a terminal wants the conversation to go on.
-            _ if session.local().seems_gated() && io::stdin().is_terminal() => {
-                CloseReason::Served
-            }
+            _ if session.local().seems_gated() && io::stdin().is_terminal() => CloseReason::Served,
             Step::Wait => return Next::Wait,
             Step::Again => return Next::Again,
         };
@@ -403,7 +401,11 @@ impl Call {
             // A server that has said all and heard enough closes, and what reaches it then is answered
             // with a reset.
             CloseReason::Failed(Side::Remote, _) if has_ended && !was_truncated => {
-                if has_said_all { Ok(()) } else { Err(ConnectError::Untaken(address())) }
+                if has_said_all {
+                    Ok(())
+                } else {
+                    Err(ConnectError::Untaken(address()))
+                }
             }
             CloseReason::Failed(Side::Remote, kind) => {
                 Err(ConnectError::Lost(address(), kind.into()))

@@ -213,7 +213,13 @@ impl End for Terminal {
 
 impl Conversation {
     fn new(line_ends: LineEnds) -> Self {
-        Self { typed: Vec::new(), line_ends, prompt_is_due: true, at_line_start: true, has_left: false }
+        Self {
+            typed: Vec::new(),
+            line_ends,
+            prompt_is_due: true,
+            at_line_start: true,
+            has_left: false,
+        }
     }
 
     fn show_prompt(&mut self) {

@@ -113,6 +113,7 @@ pub fn certificate(error: &CertificateError) -> String {
             "the certificate was not signed by the authority of that name that is trusted here"
                 .to_owned()
         }
+        CertificateError::Other(error) => error.0.to_string(),
         other => other.to_string(),
     }
 }

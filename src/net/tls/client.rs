@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion};
 
 use super::key_log::KeyLogFile;
+use super::pinned::Trusting;
 use super::trust::Credulous;
 
 /// What a client trusts, shows and speaks.
@@ -36,12 +38,11 @@ impl Client {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)?;
-        let builder = match self.roots {
-            Some(roots) => builder.with_root_certificates(roots),
-            None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
-            }
+        let verifier: Arc<dyn ServerCertVerifier> = match self.roots {
+            Some(roots) => Arc::new(Trusting::new(roots, provider)?),
+            None => Arc::new(Credulous(provider)),
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match self.credential {
             None => builder.with_no_client_auth(),
             Some(credential) => {

@@ -9,6 +9,8 @@
 //! | [`chooser`] | which certificate a server shows |
 //! | [`ticket`] | session tickets that any process with the same key file understands |
 //! | [`trust`] | a client that believes everything, for those who ask for it loudly |
+//! | [`pinned`] | one that trusts authorities, and certificates given as such |
+//! | [`weakness`] | what is weak or odd about a certificate's key |
 //! | [`key_log`] | the secrets of connections in a file, for Wireshark |
 
 pub mod cause;
@@ -16,9 +18,11 @@ pub mod chooser;
 pub mod client;
 pub mod identity;
 pub mod key_log;
+pub mod pinned;
 pub mod socket;
 pub mod ticket;
 pub mod trust;
+pub mod weakness;
 
 use rustls::CipherSuite;
 

@@ -21,6 +21,9 @@ use rustls::{
 };
 
 use crate::net::tls::key_log::KeyLogFile;
+use crate::net::tls::pinned::judge_pinned;
+use crate::net::tls::weakness::key_weakness;
+use crate::proto::starttls::Protocol;
 
 /// What a client brings to a handshake.
 pub struct Setup {
@@ -32,6 +35,8 @@ pub struct Setup {
     pub alpn: Vec<String>,
     /// The versions that it offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The protocol in which the server is asked to begin, where it does not at once.
+    pub starttls: Option<Protocol>,
     /// Where the secrets of the handshakes go, for whoever looks with Wireshark.
     pub key_log: Option<Arc<KeyLogFile>>,
 }
@@ -121,6 +126,9 @@ impl Witness {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Vec<CertificateError> {
+        if let Some(verdict) = judge_pinned(end_entity, &self.roots, now) {
+            return verdict.err().into_iter().collect();
+        }
         let judge_at = |at| self.judge_at(at, end_entity, intermediates).map_err(fault);
         let Err(first) = judge_at(now) else { return Vec::new() };
         let second = in_force(&first).and_then(|at| judge_at(at).err());
@@ -171,7 +179,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls12_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn verify_tls13_signature(
@@ -184,7 +193,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -207,6 +217,17 @@ impl ResolvesClientCert for Witness {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// A signature by a key that is too weak or odd cannot be checked; that it is has been noted.
+fn or_noted(
+    verdict: Result<HandshakeSignatureValid, Error>,
+    certificate: &CertificateDer<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match verdict {
+        Err(_) if key_weakness(certificate).is_some() => Ok(HandshakeSignatureValid::assertion()),
+        verdict => verdict,
     }
 }
 
