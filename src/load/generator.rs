@@ -261,8 +261,11 @@ impl Generator {
         while !bytes.is_empty() {
             match reader.feed(bytes) {
                 Ok(fed) => {
+                    // `220-` goes on, and `220 ` is the last line (RFC 5321, 4.2.1).
+                    let goes_on = matches!(bytes, [a, b, c, b'-', ..]
+                        if [a, b, c].iter().all(|byte| byte.is_ascii_digit()));
                     bytes = &bytes[fed.taken..];
-                    is_whole = fed.is_whole;
+                    is_whole = fed.is_whole && !goes_on;
                 }
                 Err(malformed) => return Err(self.fail(Fault::Malformed(malformed.0))),
             }
