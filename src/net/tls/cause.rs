@@ -113,6 +113,11 @@ pub fn certificate(error: &CertificateError) -> String {
             "the certificate was not signed by the authority of that name that is trusted here"
                 .to_owned()
         }
+        CertificateError::Other(error) if error.0.to_string() == "CaUsedAsEndEntity" => {
+            "the peer shows an authority's certificate (CA:TRUE) as its own, and it is not one of \
+             those that are trusted here"
+                .to_owned()
+        }
         CertificateError::Other(error) => error.0.to_string(),
         other => other.to_string(),
     }
