@@ -43,8 +43,8 @@ pub enum Stage {
 pub enum Places {
     /// To the first of these that answers.
     Streams(Vec<Target>),
-    /// To this peer.
-    Datagrams(SocketAddr),
+    /// To the first of these that there is a way to.
+    Datagrams(Vec<SocketAddr>),
 }
 
 /// What all sources of a run share.
@@ -249,20 +249,15 @@ impl Host {
     /// them; else to whichever answers first.
     #[must_use]
     pub fn places_for(&self, place: usize) -> Places {
-        let place = &self.places[place % self.places.len()];
-        match place {
-            Place::Datagrams(peer) => Places::Datagrams(*peer),
-            Place::Stream(target) if self.plan.all_addresses || self.places.len() == 1 => {
-                Places::Streams(vec![target.clone()])
-            }
-            Place::Stream(_) => {
-                let target = |place: &Place| match place {
-                    Place::Stream(target) => Some(target.clone()),
-                    Place::Datagrams(_) => None,
-                };
-                Places::Streams(self.places.iter().filter_map(target).collect())
-            }
+        let all = match &self.places[place % self.places.len()] {
+            here @ Place::Stream(_) if self.plan.all_addresses => std::slice::from_ref(here),
+            _ => &self.places[..],
+        };
+        let streams: Vec<_> = all.iter().filter_map(Place::as_stream).cloned().collect();
+        if streams.is_empty() {
+            return Places::Datagrams(all.iter().filter_map(Place::as_datagrams).collect());
         }
+        Places::Streams(streams)
     }
 
     /// The place at `address` answers: where connections are not spread, later ones try no other.

@@ -15,6 +15,20 @@ pub enum Place {
     Datagrams(SocketAddr),
 }
 
+impl Place {
+    /// Where a stream goes.
+    #[must_use]
+    pub fn as_stream(&self) -> Option<&Target> {
+        if let Self::Stream(target) = self { Some(target) } else { None }
+    }
+
+    /// Where datagrams go.
+    #[must_use]
+    pub fn as_datagrams(&self) -> Option<SocketAddr> {
+        if let Self::Datagrams(address) = self { Some(*address) } else { None }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

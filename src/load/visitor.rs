@@ -147,11 +147,15 @@ impl Visitor {
         let since = Instant::now();
         let host = &*context.host;
         let targets = match host.places_for(self.place) {
-            Places::Datagrams(peer) => {
-                return match Remote::datagrams(peer, Framing::Each, context) {
-                    Ok(remote) => self.arrive(remote, since, context),
-                    Err(error) => self.fail_to_connect(&error, context),
-                };
+            Places::Datagrams(peers) => {
+                let mut reason = io::ErrorKind::AddrNotAvailable.into();
+                for peer in peers {
+                    match Remote::datagrams(peer, Framing::Each, context) {
+                        Ok(remote) => return self.arrive(remote, since, context),
+                        Err(error) => reason = error,
+                    }
+                }
+                return self.fail_to_connect(&reason, context);
             }
             Places::Streams(targets) => targets,
         };
