@@ -553,6 +553,12 @@ fn a_gate_without_a_secret_and_a_secret_without_a_gate_are_said() {
     assert!(shown.contains("look like the challenge of a gate"), "{shown}");
     assert!(shown.contains("--secret-file") && output.status.code() == Some(1), "{shown}");
 
+    let line = complaint(&run(&mut connect(&address, &[]), b"hello, this is no answer"));
+    assert!(line.contains("look like the challenge of a gate"), "{line}");
+    let key = serve_one(|mut server| server.write_all(&[0xfe; 32]).expect("sent"));
+    let output = run(&mut connect(&key, &[]), b"");
+    assert_eq!((output.status.code(), output.stdout), (Some(0), vec![0xfe; 32]), "data is data");
+
     let open = Daemon::start(&listener("upper", "upper", ""));
     let mut command = connect(&open.address("upper"), &["--timeout", "3s"]);
     let output = run(command.env("TURNSTILE_SECRET", SECRET), b"hello");

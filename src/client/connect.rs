@@ -289,6 +289,7 @@ impl Call {
             by_hand: io::stdin().is_terminal().then_some(line_ends),
             has_gate,
             notices_gate: self.request.notices_gate && !has_gate && is_stream,
+            is_seen: io::stdout().is_terminal(),
         };
         self.remark_at = has_gate.then(|| context.now + MOMENT);
         let terminal = Terminal::new(stdio, manner);
@@ -342,7 +343,7 @@ impl Call {
         let terminal = session.local_ref();
         let was_cut_off = terminal.was_cut_off();
         let (has_said_all, has_ended) = (terminal.has_said_all(), terminal.has_heard_end());
-        let seems_gated = terminal.seems_gated() && io::stdin().is_terminal();
+        let seems_gated = terminal.seems_gated();
         let carried = session.carried();
         let Standing { was_truncated, cause, .. } = session.remote().standing();
         let cause = cause.map(str::to_owned);
@@ -374,7 +375,10 @@ impl Call {
         let seems_refused = self.request.gate.as_ref().is_some_and(|(_, digest)| {
             received == CHALLENGE_LEN as u64 && (was_cut_off || sent > digest.answer_len() as u64)
         });
-        if seems_gated {
+        // From a pipe, such bytes may be data. Where nothing followed what was sent, they were not.
+        if seems_gated
+            && (io::stdin().is_terminal() || sent > 0 && received == CHALLENGE_LEN as u64)
+        {
             return Err(ConnectError::GateSeen(address()));
         }
         if let Some(cause) = cause {

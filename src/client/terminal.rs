@@ -55,6 +55,8 @@ pub struct Manner {
     pub has_gate: bool,
     /// Whether bytes that look like the challenge of a gate are to be noticed.
     pub notices_gate: bool,
+    /// Whether what is printed is seen by a person, whose screen such bytes would garble.
+    pub is_seen: bool,
 }
 
 /// Standard input and output, and what has been typed.
@@ -129,11 +131,11 @@ impl Terminal {
         self.was_cut_off
     }
 
-    /// Prints what has come. A challenge is not for people: it would garble the screen.
+    /// Prints what has come. A challenge is not for people.
     fn print(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         if !std::mem::replace(&mut self.has_heard, true) && self.manner.notices_gate {
             self.seems_gated = looks_like_challenge(to.bytes());
-            if self.seems_gated && self.conversation.is_some() {
+            if self.seems_gated && self.manner.is_seen {
                 return Ok(to.discard(turn.pool));
             }
         }

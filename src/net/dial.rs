@@ -197,7 +197,7 @@ impl Race {
                 Err(error) => self.fail(target, error),
             }
         }
-        if !self.running.is_empty() {
+        if !self.running.is_empty() || !self.waiting.is_empty() {
             return Standing::Running;
         }
         match self.failure.take() {
