@@ -123,22 +123,23 @@ const EXPECT_HELP: &str = "What each reply must be: upper, echo, text:TEXT, byte
 const EXPECT_LONG_HELP: &str = r#"What each reply must be [default: upper; http for a URL]
 
 Byte for byte:
-  upper, echo        the request in capitals, or as it is
-  text:TEXT          this text, with escapes such as \r\n
-  bytes:FILE         what is in this file
+  upper, echo     the request in capitals, or as it is
+  text:TEXT       this text, with escapes such as \r\n
+  bytes:FILE      what is in this file
 Of any kind, with an end that is known by
-  size:N             its size: N bytes
-  until:MARK         the bytes it ends with, as in until:"\r\n" (lines: Redis, SMTP, memcached);
-                     what a server says before it is asked is waited for
+  size:N          its size: N bytes
+  until:MARK      what it ends with, as in until:"\r\n" (Redis, SMTP);
+                  what a server says unasked is waited for
   length:TYPE[@OFFSET][+MORE | -LESS | ,all]
-                     a length in it: TYPE is u8, or u16, u24, u32 or u64 with be or le; OFFSET bytes
-                     come before it; it counts what follows it, and MORE, or less LESS, or with
-                     `,all` the whole reply. PostgreSQL's is length:u32be@1-4
-  http               the rules of HTTP/1.1; statuses are counted
-  idle:DURATION      a silence, as in idle:50ms; the times end at the last byte
+                  a length in it: TYPE is u8, or u16, u24, u32 or u64
+                  with be or le; OFFSET bytes come before it; it counts
+                  what follows it, and MORE, or less LESS; with `,all`
+                  the whole reply. PostgreSQL has length:u32be@1-4
+  http            the rules of HTTP/1.1; statuses are counted
+  idle:DURATION   a silence, as in idle:50ms, which the times leave out
 Else:
-  any                whatever comes first; a reply in two pieces may be taken for two
-  none               nothing: a request is done when it is sent"#;
+  any             what comes first; one in two pieces may count twice
+  none            nothing: a request is done when it is sent"#;
 
 /// How requests follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

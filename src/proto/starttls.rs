@@ -274,9 +274,12 @@ mod tests {
 
     use super::*;
 
+    /// What a server says, one after the other.
+    type Says<'a> = &'a [&'a [u8]];
+
     /// Plays a server that says `says`, one after the other, in pieces of `cut` bytes; answers what
     /// the client said and how it ended.
-    fn play(protocol: Protocol, says: &[&[u8]], cut: usize) -> (Vec<u8>, Result<Next, String>) {
+    fn play(protocol: Protocol, says: Says<'_>, cut: usize) -> (Vec<u8>, Result<Next, String>) {
         let (mut client, first) = StartTls::new(protocol);
         let mut said = first.to_vec();
         let mut last = Ok(Next::Wait);
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn each_protocol_begins_however_its_answers_are_cut() {
-        let cases: [(Protocol, &[&[u8]], &[u8]); 6] = [
+        let cases: [(Protocol, Says, &[u8]); 6] = [
             (
                 Protocol::Smtp,
                 &[b"220-a\r\n220 b\r\n", b"250-x\r\n250-starttls\r\n250 OK\r\n", b"220 go\r\n"],
@@ -319,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_said() {
-        let cases: [(Protocol, &[&[u8]], &str); 9] = [
+        let cases: [(Protocol, Says, &str); 9] = [
             (Protocol::Smtp, &[b"554 no\r\n"], "no smtp server: it said \"554 no\""),
             (Protocol::Smtp, &[b"SSH-2.0-x\r\n"], "no smtp server"),
             (Protocol::Smtp, &[b"220 a\r\n", b"250 OK\r\n"], "does not offer STARTTLS"),
