@@ -1,7 +1,7 @@
 //! Replies of HTTP/1.1, as a client reads them (RFC 9112): where each ends, which status it has, and
 //! whether the connection goes on after it.
 //!
-//! It keeps nothing of a reply but a head that comes in pieces, of at most [`LONGEST_HEAD`] bytes.
+//! It keeps nothing of a reply but a head that comes in pieces, of at most 64 KiB.
 //! Interim replies (1xx) are passed over.
 
 use std::mem;

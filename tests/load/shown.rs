@@ -40,7 +40,7 @@ fn arrivals_at_random_are_the_same_again_with_the_same_seed() {
 fn a_count_that_is_never_reached_ends() {
     let silent = serve(|number, stream, request| {
         if number > 150 {
-            thread::sleep(PATIENCE)
+            thread::sleep(PATIENCE);
         }
         upper(number, stream, request)
     });
