@@ -14,7 +14,7 @@ use rustls::client::Resumption;
 use turnstile::config::Address;
 use turnstile::load::compare::{compare, describe};
 use turnstile::load::find_rate::Search;
-use turnstile::load::framing::Framing;
+use turnstile::load::framing::{Framing, Statuses};
 use turnstile::load::objective::Objective;
 use turnstile::load::outcome::Outcome;
 use turnstile::load::payload::{Exchange, Expectation, Payload};
@@ -109,7 +109,11 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         ),
         None => payload.unwrap_or_else(|| Payload::of_size(USUAL_SIZE)),
     };
-    let usual = if url.is_some() { Expectation::Framed(Framing::Http) } else { Expectation::Upper };
+    let usual = if url.is_some() {
+        Expectation::Framed(Framing::Http(Statuses::default()))
+    } else {
+        Expectation::Upper
+    };
     let expectation = words.expect.unwrap_or(usual);
     let profile = words.rate;
     let lasts = profile.as_ref().map(Profile::length).filter(|length| !length.is_zero());

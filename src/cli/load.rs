@@ -135,7 +135,9 @@ Of any kind, with an end that is known by
                   with be or le; OFFSET bytes come before it; it counts
                   what follows it, and MORE, or less LESS; with `,all`
                   the whole reply. PostgreSQL has length:u32be@1-4
-  http            the rules of HTTP/1.1; statuses are counted
+  http[:STATUS,...]
+                  the rules of HTTP/1.1; statuses are counted, and
+                  must be, where that is said, such as 200 or 2xx
   idle:DURATION   a silence, as in idle:50ms, which the times leave out
 Else:
   any             what comes first; one in two pieces may count twice

@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn a_challenge_is_told_from_text() {
-        let challenge: Vec<u8> = (0..32).map(|at| 37 * at + 130).collect();
+        let challenge: Vec<u8> =
+            (0..32u8).map(|at| at.wrapping_mul(37).wrapping_add(130)).collect();
         assert!(looks_like_challenge(&challenge));
         assert!(!looks_like_challenge(&challenge[..31]));
         assert!(!looks_like_challenge(b"220 mail.example.org ESMTP 1234\n"));

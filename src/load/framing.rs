@@ -21,6 +21,48 @@ const LONGEST_MARK: usize = 64;
 /// The longest silence that can end a reply.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
+/// The statuses of HTTP that are right: from one to another, several times; any where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statuses(Vec<(u16, u16)>);
+
+impl Statuses {
+    /// Whether `status` is right.
+    #[must_use]
+    pub fn contain(&self, status: u16) -> bool {
+        self.0.is_empty() || self.0.iter().any(|(from, to)| (*from..=*to).contains(&status))
+    }
+}
+
+impl FromStr for Statuses {
+    type Err = String;
+
+    /// Reads `200`, `2xx`, or several of these with commas between.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let one = |word: &str| {
+            let (from, to) = match word.strip_suffix("xx") {
+                Some(class) => (format!("{class}00"), format!("{class}99")),
+                None => (word.to_owned(), word.to_owned()),
+            };
+            let range = (from.parse().ok()?, to.parse().ok()?);
+            Some(range).filter(|(from, to)| (100..=999).contains(from) && *to <= 999)
+        };
+        let ranges: Option<Vec<_>> = text.split(',').map(one).collect();
+        ranges
+            .map(Self)
+            .ok_or_else(|| format!("`http:{text}` is not http, http:200 or http:2xx,304"))
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (from, to)) in self.0.iter().enumerate() {
+            f.write_str(if place > 0 { "," } else { "" })?;
+            if from == to { write!(f, "{from}")? } else { write!(f, "{}xx", from / 100)? }
+        }
+        Ok(())
+    }
+}
+
 /// How the end of a reply is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -28,8 +70,8 @@ pub enum Framing {
     Until(Vec<u8>),
     /// By a length that it contains.
     Length(LengthField),
-    /// By the rules of HTTP/1.1 (RFC 9112).
-    Http,
+    /// By the rules of HTTP/1.1 (RFC 9112); its status must be one of these.
+    Http(Statuses),
     /// By nothing having come for so long.
     Idle(Duration),
 }
@@ -41,7 +83,8 @@ impl FromStr for Framing {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match kind {
-            "http" if rest.is_empty() => Ok(Self::Http),
+            "http" if text == "http" => Ok(Self::Http(Statuses::default())),
+            "http" => rest.parse().map(Self::Http),
             "until" => {
                 let mark = unquote(rest).map_err(|error| error.to_string())?;
                 if (1..=LONGEST_MARK).contains(&mark.len()) {
@@ -70,7 +113,8 @@ impl fmt::Display for Framing {
         match self {
             Self::Until(mark) => write!(f, "until:\"{}\"", mark.escape_ascii()),
             Self::Length(field) => write!(f, "length:{field}"),
-            Self::Http => f.write_str("http"),
+            Self::Http(statuses) if statuses.0.is_empty() => f.write_str("http"),
+            Self::Http(statuses) => write!(f, "http:{statuses}"),
             Self::Idle(silence) => write!(f, "idle:{}", show_duration(*silence)),
         }
     }
@@ -97,7 +141,7 @@ impl Reader {
         match framing {
             Framing::Until(mark) => Self::Until(MarkReader::new(mark)),
             Framing::Length(field) => Self::Length(LengthReader::new(*field)),
-            Framing::Http => Self::Http(Box::new(HttpReader::new(is_head))),
+            Framing::Http(_) => Self::Http(Box::new(HttpReader::new(is_head))),
             Framing::Idle(_) => Self::Idle,
         }
     }
@@ -186,11 +230,31 @@ mod tests {
 
     #[test]
     fn each_framing_is_read_and_printed() {
-        for text in ["until:\"\\r\\n\"", "http", "idle:50ms", "length:u16be", "length:u32le@4-4"] {
+        for text in [
+            "until:\"\\r\\n\"",
+            "http",
+            "http:200",
+            "http:2xx,304",
+            "idle:50ms",
+            "length:u16be",
+            "length:u32le@4-4",
+        ] {
             assert_eq!(text.parse::<Framing>().expect(text).to_string(), text);
         }
         let long = format!("until:{}", "x".repeat(65));
-        for text in ["until:", "until", "http:1", "idle:", "idle:0s", "idle:2h", &long] {
+        for text in [
+            "until:",
+            "until",
+            "http:1",
+            "http:",
+            "http:20x",
+            "http:xx",
+            "http:9xxx",
+            "idle:",
+            "idle:0s",
+            "idle:2h",
+            &long,
+        ] {
             assert!(text.parse::<Framing>().is_err(), "{text}");
         }
     }

@@ -228,7 +228,11 @@ impl Generator {
             let number = oldest.number;
             let checked = match &mut self.reader {
                 Some(reader) => match reader.feed(bytes) {
-                    Ok(fed) => Ok((fed.taken, fed.is_whole)),
+                    Ok(fed) if !fed.is_whole => Ok((fed.taken, false)),
+                    Ok(fed) => match work.exchange.refuses(reader.status()) {
+                        Some(why) => Err(Fault::Malformed(why)),
+                        None => Ok((fed.taken, true)),
+                    },
                     Err(malformed) => Err(Fault::Malformed(malformed.0)),
                 },
                 None => {

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::escape::{EscapeError, unescape, unquote};
-use super::framing::{Framing, Reader};
+use super::framing::{Framing, Reader, Statuses};
 
 /// What a payload of a given size is made of: every kind of letter, so that `upper` is put to work.
 const FILLING: &[u8] = b"the quick brown fox 0123456789 Jumps over.";
@@ -233,10 +233,10 @@ impl FromStr for Expectation {
                 Ok(bytes) => Ok(Self::Bytes(bytes)),
                 Err(error) => Err(ExpectationError::Wrong(error.to_string())),
             },
-            Some(("until" | "length" | "idle", _)) => {
+            Some(("until" | "length" | "idle" | "http", _)) => {
                 text.parse().map(Self::Framed).map_err(ExpectationError::Wrong)
             }
-            None if text == "http" => Ok(Self::Framed(Framing::Http)),
+            None if text == "http" => Ok(Self::Framed(Framing::Http(Statuses::default()))),
             _ => Err(unknown()),
         }
     }
@@ -316,6 +316,17 @@ impl Exchange {
         let mut scratch = Vec::new();
         let is_head = self.payload.request(0, &mut scratch).starts_with(b"HEAD ");
         Some(Reader::new(framing, is_head))
+    }
+
+    /// What is wrong with the status of a reply, where one must be right.
+    #[must_use]
+    pub fn refuses(&self, status: u16) -> Option<String> {
+        match &self.expectation {
+            Expectation::Framed(Framing::Http(statuses)) if !statuses.contain(status) => {
+                Some(format!("the status is {status}, and should be {statuses}"))
+            }
+            _ => None,
+        }
     }
 
     /// How long nothing must come for a reply to be over, where that is how it ends.

@@ -112,7 +112,8 @@ fn remarks_on_replies(plan: &Plan, outcome: &Outcome) -> Vec<String> {
     if refusals > 0 {
         remarks.push(format!(
             "Of the replies, {} had a status of 400 or above. They are counted as replies: the \
-             server refused what it was asked, and may be faster at that than at answering.",
+             server refused what it was asked, and may be faster at that than at answering. \
+             With --expect http:2xx they are errors.",
             show_count(refusals)
         ));
     }

@@ -83,6 +83,10 @@ fn http_is_read_in_every_form_and_its_statuses_are_counted() {
     assert_eq!(number(&report, "/phases/connect/count"), 1, "the connection is kept");
     let remarks = report["remarks"].to_string();
     assert!(remarks.contains("status of 400 or above"), "{remarks}");
+    let strict = load(&url, &["-d", "1s", "-c", "1", "--expect", "http:2xx"]);
+    assert!(errors(&strict, "wrong_bytes") > 0, "{strict:#}");
+    let example = strict["error_examples"]["wrong_bytes"].to_string();
+    assert!(example.contains("the status is 404, and should be 2xx"), "{example}");
 }
 
 #[test]
