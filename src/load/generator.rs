@@ -23,7 +23,7 @@ use crate::proto::end::{End, Progress, Turn};
 use crate::proto::pipe::Pipe;
 
 /// How long the first connections wait whether the server speaks first.
-const GREETING_WAIT: Duration = Duration::from_millis(200);
+const GREETING_WAIT: Duration = Duration::from_millis(500);
 
 /// What all connections of a run send and expect.
 #[derive(Clone, Debug)]
@@ -150,7 +150,8 @@ impl Generator {
     #[must_use]
     pub fn wakes_at(&self) -> Option<Instant> {
         let silence = self.work.exchange.silence().unwrap_or_default();
-        let greeting = self.greeted_since.filter(|_| self.work.greets.get().is_none());
+        // Where another has found meanwhile that there is none, this one has yet to hear of it.
+        let greeting = self.greeted_since.filter(|_| self.work.greets.get() != Some(true));
         let reply = self.last_byte.map(|last| last + silence);
         reply.or(greeting.map(|since| since + GREETING_WAIT))
     }
@@ -608,6 +609,19 @@ mod tests {
         assert_eq!((bench.sent(), bench.generator.work.greets.get()), (b"a".to_vec(), Some(true)));
         bench.reply(b"250 ok\n").expect("a reply");
         assert_eq!(bench.finished().len(), 1);
+    }
+
+    #[test]
+    fn one_connection_finds_for_all_that_nobody_speaks_first() {
+        let mut bench = framed(r"until:\n");
+        Rc::get_mut(&mut bench.generator.work).expect("alone").greets.set(None);
+        bench.generator.grant(None);
+        bench.exchange().expect("waits");
+        bench.generator.work.greets.set(Some(false));
+        assert!(bench.generator.wakes_at().is_some(), "it has yet to hear of it");
+        bench.exchange().expect("begins");
+        assert_eq!((bench.sent(), bench.generator.wakes_at()), (b"a".to_vec(), None));
+        assert!(bench.generator.admitted().is_some());
     }
 
     #[test]

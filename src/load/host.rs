@@ -19,6 +19,7 @@ use crate::config::Address;
 use crate::net::clock::SystemClock;
 use crate::net::dial::Target;
 use crate::net::reactor::Waker;
+use crate::net::socket::Socket;
 use crate::proto::gate::Secret;
 use crate::proto::session::Timeouts;
 
@@ -260,10 +261,13 @@ impl Host {
         Places::Streams(streams)
     }
 
-    /// The place at `address` answers: where connections are not spread, later ones try no other.
-    pub fn settle_on(&mut self, address: Option<SocketAddr>) {
-        let Some(address) = address.filter(|_| self.places.len() > 1) else { return };
-        if !self.plan.all_addresses {
+    /// The place that `socket` is connected to answers: where connections are not spread, later ones
+    /// try no other.
+    pub fn settle_on(&mut self, socket: &Socket) {
+        if self.places.len() > 1
+            && !self.plan.all_addresses
+            && let Some(address) = socket.peer_address()
+        {
             self.places = vec![Place::Stream(Target::Tcp(address))];
         }
     }

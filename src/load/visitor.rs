@@ -173,7 +173,7 @@ impl Visitor {
         let since = *since;
         match race.advance(context) {
             Standing::Won(socket) => {
-                context.host.settle_on(socket.peer_address());
+                context.host.settle_on(&socket);
                 match ClientWire::over(socket, context.host.plan.secure.as_ref()) {
                     Ok(wire) => self.arrive(Remote::Stream(wire), since, context),
                     Err(error) => self.fail_to_connect(&io::Error::other(error), context),
