@@ -196,6 +196,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
         #[test]
         fn a_second_has_as_many_moments_as_the_rate(rate in 1u32..200_000) {
             let begin = Instant::now();
