@@ -58,6 +58,10 @@ pub enum LoadError {
     Loop(#[from] io::Error),
 }
 
+/// What is said of a server that speaks first.
+const GREETED: &str = "The server speaks first: on each connection, what it says before it is asked \
+    is waited for, and is no reply.";
+
 fn advice(cause: Cause) -> &'static str {
     match cause {
         Cause::Refused => "; nothing listens there",
@@ -89,6 +93,9 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
     outcome.remarks = remarks::on(&outcome);
     outcome.remarks.extend(host.cut_short.clone());
     outcome.remarks.extend(remarks_on_replies(&host.plan, &outcome));
+    if host.work.greets.get() == Some(true) {
+        outcome.remarks.push(GREETED.to_owned());
+    }
     if let Some(url) = host.plan.url {
         outcome.target = url;
     }

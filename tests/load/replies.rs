@@ -211,6 +211,7 @@ fn a_server_that_speaks_first_is_measured_from_its_first_answer() {
         let report = load(&server, &[&words[..], more].concat());
         assert!(number(&report, "/replies") >= 200, "{report:#}");
         assert_eq!(all_errors(&report), 0, "{report:#}");
+        assert!(report["remarks"].to_string().contains("The server speaks first"), "{report:#}");
         // The reply to each request is that to NOOP, and not the one before it.
         let received = number(&report, "/traffic/received_bytes");
         assert_eq!(received % "250 2.0.0 OK\r\n".len() as u64, 0, "{report:#}");
