@@ -135,9 +135,12 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         }
         _ => gate(&connect.credentials)?,
     };
+    let notices_gate = connect.credentials.auth.is_none();
     let (address, timeout) = (connect.address, units::limit(connect.timeout));
     let security = security(&address, &connect.tls.into())?;
-    Ok(connect::run(Request { address, gate, security, timeout })?)
+    let line_ends = connect.line_ends;
+    let request = Request { address, gate, security, notices_gate, line_ends, timeout };
+    Ok(connect::run(request)?)
 }
 
 /// How TLS is spoken with `address`, where it is; says aloud what the user must know of it.
@@ -171,7 +174,7 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
 
 /// Prints what was found, and fails with what is wrong.
 fn inspect(inspect: Inspect) -> anyhow::Result<()> {
-    let Inspect { address, certificates, offer, timeout, json } = inspect;
+    let Inspect { address, certificates, offer, timeout, starttls, json } = inspect;
     let inspected = inspect::run(inspect::Request {
         address,
         server_name: certificates.server_name,
@@ -179,20 +182,23 @@ fn inspect(inspect: Inspect) -> anyhow::Result<()> {
         credential: certificates.cert.zip(certificates.key),
         alpn: offer.alpn,
         version: offer.tls_version,
+        starttls,
         timeout: units::limit(timeout),
     })?;
     let inspect::Inspected { report, warnings } = inspected;
     for warning in warnings {
         let _ = writeln!(io::stderr(), "turnstile: {warning}");
     }
-    if json {
-        print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        print(report.to_string().as_bytes())?;
-    }
+        report.to_string()
+    };
+    let printed = print(text.as_bytes());
+    // Whoever read as much as they wanted still learns what the verdict is.
     let faults: Vec<_> = report.faults.iter().map(|fault| fault.sentence.as_str()).collect();
     anyhow::ensure!(faults.is_empty(), "{}: {}", report.address, faults.join("; moreover, "));
-    Ok(())
+    printed
 }
 
 fn cert(cert: Cert) -> anyhow::Result<String> {
@@ -208,9 +214,11 @@ fn cert(cert: Cert) -> anyhow::Result<String> {
     let NewCertificate { ca, names, out, file, days, making } = new;
     let Making { from, key, force } = making;
     let file = file.unwrap_or_else(|| purpose.to_string());
+    let paths = Paths::new(out.as_deref().unwrap_or(&ca), &file);
+    paths.check_apart(&ca)?;
     let authority = store::load_authority(&ca)?;
     let issued = authority.issue(&Order { purpose, names, life: life(from, days)?, key })?;
-    keep(&Paths::new(&out.unwrap_or(ca), &file), &issued, force)
+    keep(&paths, &issued, force)
 }
 
 fn life(from: Option<Date>, days: u32) -> anyhow::Result<Life> {

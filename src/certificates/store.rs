@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
@@ -48,6 +48,13 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: PemError,
     },
+    /// It belongs to the authority that signs.
+    #[error(
+        "{} belongs to the authority that signs, and is never replaced: give the new certificate \
+         another name (--as) or directory (--out)",
+        .0.display()
+    )]
+    IsAuthority(PathBuf),
     /// It holds no certificate.
     #[error("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
@@ -77,6 +84,22 @@ impl Paths {
         Self {
             certificate: directory.join(format!("{name}.pem")),
             key: directory.join(format!("{name}-key.pem")),
+        }
+    }
+
+    /// Checks that none of these files is one of the authority's in `directory`.
+    ///
+    /// # Errors
+    /// One is.
+    pub fn check_apart(&self, directory: &Path) -> Result<(), StoreError> {
+        let authority = Self::new(directory, "ca");
+        let kept = [&authority.certificate, &authority.key];
+        match [&self.certificate, &self.key]
+            .into_iter()
+            .find(|new| kept.iter().any(|it| is_same(it, new)))
+        {
+            Some(path) => Err(StoreError::IsAuthority(path.clone())),
+            None => Ok(()),
         }
     }
 
@@ -123,6 +146,15 @@ fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, StoreError> 
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     fs::read(path).map_err(|reason| StoreError::Unreadable { path: path.to_owned(), reason })
+}
+
+/// Whether both paths lead to one file, however they are spelled.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    one == other || place(one).is_some_and(|it| Some(it) == place(other))
 }
 
 /// Whether there is anything at `path`, even a link to nowhere.

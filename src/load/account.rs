@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::host::Host;
 use super::outcome::{Asked, Outcome, SCHEMA, Stretch, Tester, Times, pack, read_histogram};
 use super::plan::{Activity, Plan};
+use super::profile::Arrivals;
 use super::statistics::{Cause, Interval, Phase, Recorder};
+use super::traffic::Traffic;
 
 /// The outcome of the run that `host` was left behind by. Remarks and objectives are others' work.
 #[must_use]
@@ -34,6 +36,7 @@ pub fn settle(host: &Host, started: String, memory_before: u64) -> Outcome {
         unsent,
         connections_at_end: host.established_at_end as u64,
         tls_resumed: recorder.resumed(),
+        traffic: traffic(host),
         errors: by_cause(|cause| Some(recorder.errors(cause)).filter(|count| *count > 0)),
         error_examples: by_cause(|cause| recorder.example(cause).map(str::to_owned)),
         phases: phases(recorder),
@@ -42,6 +45,16 @@ pub fn settle(host: &Host, started: String, memory_before: u64) -> Outcome {
         remarks: Vec::new(),
         objectives: Vec::new(),
         interrupted: host.interrupted,
+    }
+}
+
+fn traffic(host: &Host) -> Traffic {
+    let recorder = &host.recorder;
+    let request = host.plan.exchange.payload().len() as u64;
+    Traffic {
+        sent_bytes: recorder.completed() * request,
+        connections: host.spread(),
+        ..recorder.traffic().clone()
     }
 }
 
@@ -61,8 +74,21 @@ fn asked(plan: &Plan) -> Asked {
         payload_bytes: plan.exchange.payload().len() as u64,
         expect: plan.exchange.expectation().to_string(),
         warm_up_seconds: plan.warm_up.as_secs_f64(),
+        schedule: schedule(plan),
         auth: plan.gate.as_ref().map_or("none", |(_, digest)| digest.name()).to_owned(),
         timeout_seconds: plan.timeout.as_secs_f64(),
+    }
+}
+
+/// How the rate goes, where a figure does not say it.
+fn schedule(plan: &Plan) -> Option<String> {
+    let profile = plan.profile.as_ref().map(ToString::to_string);
+    match plan.arrivals {
+        Arrivals::Uniform => profile,
+        Arrivals::Poisson(seed) => {
+            let rate = profile.or(plan.rate.map(|rate| rate.to_string())).unwrap_or_default();
+            Some(format!("{rate}, arrivals poisson (seed {seed})"))
+        }
     }
 }
 

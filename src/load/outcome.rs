@@ -13,6 +13,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde::{Deserialize, Serialize};
 
 use super::statistics::{Phase, new_histogram};
+use super::traffic::Traffic;
 
 /// The name and version of the form.
 pub const SCHEMA: &str = "turnstile-load/1";
@@ -47,6 +48,9 @@ pub struct Outcome {
     pub connections_at_end: u64,
     /// TLS handshakes that went on with an earlier session.
     pub tls_resumed: u64,
+    /// What was carried.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// Failures by cause.
     pub errors: BTreeMap<String, u64>,
     /// The first failure of each cause, in words.
@@ -85,6 +89,9 @@ pub struct Asked {
     pub expect: String,
     /// The load before the window.
     pub warm_up_seconds: f64,
+    /// How the rate goes, where it is not the same all the time or requests come at random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
     /// none, hmac-md5 or hmac-sha256.
     pub auth: String,
     /// How long anything may take.
@@ -112,6 +119,18 @@ pub struct Times {
     pub max_ns: u64,
     /// All of them: HdrHistogram's V2 form, compressed, in base 64.
     pub histogram: String,
+    /// Those percentiles that were asked for, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub percentiles: Vec<Percentile>,
+}
+
+/// One percentile of the times of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    /// So many of a hundred are within it.
+    pub percentile: f64,
+    /// It, in nanoseconds.
+    pub ns: u64,
 }
 
 /// One interval of the window.
@@ -218,6 +237,25 @@ impl Outcome {
         errors as f64 / ((self.replies + errors) as f64).max(1.0)
     }
 
+    /// Works out these percentiles of each phase, to be shown.
+    ///
+    /// # Errors
+    /// A histogram is damaged: how.
+    pub fn show_percentiles(&mut self, percentiles: &[f64]) -> Result<(), String> {
+        if percentiles.is_empty() {
+            return Ok(());
+        }
+        for times in self.phases.values_mut() {
+            let histogram = times.histogram()?;
+            let of = |&percentile| Percentile {
+                percentile,
+                ns: histogram.value_at_quantile(percentile / 100.0),
+            };
+            times.percentiles = percentiles.iter().map(of).collect();
+        }
+        Ok(())
+    }
+
     /// The times of `phase`, if it happened.
     #[must_use]
     pub fn times(&self, phase: Phase) -> Option<&Times> {
@@ -250,6 +288,7 @@ impl Times {
             p999_ns: histogram.value_at_quantile(0.999),
             max_ns: histogram.max(),
             histogram: pack(histogram),
+            percentiles: Vec::new(),
         })
     }
 
@@ -334,6 +373,7 @@ pub(super) mod tests {
                 payload_bytes: 64,
                 expect: "upper".to_owned(),
                 warm_up_seconds: 0.0,
+                schedule: None,
                 auth: "none".to_owned(),
                 timeout_seconds: 10.0,
             },
@@ -345,6 +385,7 @@ pub(super) mod tests {
             unsent: 0,
             connections_at_end: 1,
             tls_resumed: 0,
+            traffic: Traffic::default(),
             errors: BTreeMap::new(),
             error_examples: BTreeMap::new(),
             phases: [(Phase::Request.name().to_owned(), times)].into(),

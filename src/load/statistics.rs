@@ -15,6 +15,7 @@ use hdrhistogram::serialization::{Serializer, V2Serializer};
 
 use super::generator::Sample;
 use super::pace::Window;
+use super::traffic::Traffic;
 
 /// The longest time that a histogram tells apart from a longer one.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -165,6 +166,7 @@ pub struct Recorder {
     resumed: u64,
     errors: [u64; Cause::ALL.len()],
     examples: [Option<String>; Cause::ALL.len()],
+    traffic: Traffic,
 }
 
 impl Recorder {
@@ -185,6 +187,7 @@ impl Recorder {
             resumed: 0,
             errors: [0; Cause::ALL.len()],
             examples: Default::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -234,10 +237,16 @@ impl Recorder {
     pub fn record_request(&mut self, sample: &Sample) {
         let Some(window) = self.window else { return };
         self.count_completed(sample.done);
+        if window.contains(sample.done) {
+            self.traffic.received_bytes += sample.size as u64;
+        }
         if !window.contains(sample.due) {
             return;
         }
         self.replies += 1;
+        if sample.status != 0 {
+            *self.traffic.statuses.entry(sample.status).or_default() += 1;
+        }
         let service = nanoseconds(sample.sent, sample.done);
         let first_byte = if sample.first_byte == sample.done {
             service
@@ -306,6 +315,12 @@ impl Recorder {
         self.current_errors = 0;
     }
 
+    /// What was carried in the window.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// The phase that the run is about.
     #[must_use]
     pub fn headline(&self) -> Phase {
@@ -372,7 +387,7 @@ mod tests {
 
     fn sample(due: Instant, latency: Duration) -> Sample {
         let done = due + latency;
-        Sample { due, sent: due, first_byte: done, done }
+        Sample { due, sent: due, first_byte: done, done, size: 1, status: 0 }
     }
 
     #[test]

@@ -147,7 +147,13 @@ impl Talk {
     /// When to look at it even if nothing comes.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let session = self.session.deadline();
+        [session, self.session.local_ref().wakes_at()].into_iter().flatten().min()
+    }
+
+    /// Whether the peer has said that it answers nothing more here.
+    pub fn is_ending(&mut self) -> bool {
+        self.generator().is_last()
     }
 
     /// What the end of the session means, and the first of it in words.

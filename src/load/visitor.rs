@@ -14,16 +14,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::host::Host;
-use super::places::Place;
+use super::host::{Host, Places, Stage as Stages};
 use super::plan::Activity;
 use super::statistics::Phase;
 use super::talk::Talk;
 use super::tally::Tally;
-use crate::net::dial;
+use crate::net::dial::{Race, Standing, Terms};
 use crate::net::reactor::{Context, Next, Source};
 use crate::net::remote::Remote;
-use crate::net::socket::{Socket, Stream};
 use crate::net::udp_peer::Framing;
 use crate::net::wire::ClientWire;
 use crate::proto::end::Side;
@@ -46,18 +44,20 @@ pub struct Visitor {
     pause_until: Option<Instant>,
     /// The number of the next connection's first request.
     next_number: u64,
-    /// Which of the host's places it tries.
+    /// Which of the host's places it tries where connections are spread over them, counted on
+    /// without end.
     place: usize,
+    /// When the requests were due that the last connection was granted and did not answer, because
+    /// its server had said that it would answer no more. The next one sends them.
+    carried: Vec<Option<Instant>>,
 }
 
 enum Stage {
     Resting,
-    /// A server that speaks first may have spoken when the connection is seen to be there, and no
-    /// further event will say so: hence `heard`, all that events have said.
+    /// Trying one place, or racing all of them where none is known to answer.
     Dialing {
-        stream: Stream,
+        race: Box<Race>,
         since: Instant,
-        heard: Readiness,
     },
     Talking(Box<Talk>),
 }
@@ -81,7 +81,8 @@ impl Visitor {
             tally: Tally::default(),
             pause_until: None,
             next_number: index as u64,
-            place: 0,
+            place: index,
+            carried: Vec::new(),
         }
     }
 
@@ -113,7 +114,7 @@ impl Visitor {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.stage {
             Stage::Resting => {}
-            Stage::Dialing { heard, .. } => *heard = heard.with(readiness),
+            Stage::Dialing { race, .. } => race.handle_readiness(readiness),
             Stage::Talking(talk) => talk.remote().handle_readiness(readiness),
         }
     }
@@ -123,7 +124,9 @@ impl Visitor {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Resting => None,
-            Stage::Dialing { since, .. } => Some(*since + self.timeout),
+            Stage::Dialing { race, since } => {
+                [race.deadline(), Some(*since + self.timeout)].into_iter().flatten().min()
+            }
             Stage::Talking(talk) => {
                 let reply = talk.waiting_since().map(|since| since + self.timeout);
                 [reply, talk.deadline()].into_iter().flatten().min()
@@ -135,54 +138,52 @@ impl Visitor {
     fn begin(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         let waker = context.waker();
         if self.is_paused(context.now)
-            || !self.tally.take_visit(context.now, waker, context.host)
+            || !(self.has_carried(context.host)
+                || self.tally.take_visit(context.now, waker, context.host))
             || !context.host.may_dial(waker)
         {
             return Next::Wait;
         }
         let since = Instant::now();
-        self.place %= context.host.places.len();
-        let begun = match &context.host.places[self.place] {
-            Place::Datagrams(peer) => match Remote::datagrams(*peer, Framing::Each, context) {
-                Ok(remote) => return self.arrive(remote, since, context),
-                Err(error) => Err(error),
-            },
-            Place::Stream(target) => {
-                let sources = &context.host.plan.sources;
-                let source = sources.get(self.index % sources.len().max(1)).copied();
-                let terms = dial::Terms { source, ..dial::Terms::default() };
-                dial::begin_on(terms, target, Side::Remote, context)
+        let host = &*context.host;
+        let targets = match host.places_for(self.place) {
+            Places::Datagrams(peers) => {
+                let mut reason = io::ErrorKind::AddrNotAvailable.into();
+                for peer in peers {
+                    match Remote::datagrams(peer, Framing::Each, context) {
+                        Ok(remote) => return self.arrive(remote, since, context),
+                        Err(error) => reason = error,
+                    }
+                }
+                return self.fail_to_connect(&reason, context);
             }
+            Places::Streams(targets) => targets,
         };
-        match begun {
-            Ok(stream) => {
-                self.stage = Stage::Dialing { stream, since, heard: Readiness::NONE };
-                Next::Wait
-            }
-            Err(error) => self.fail_to_connect(&error, context),
-        }
+        let sources = &host.plan.sources;
+        let source = sources.get(self.index % sources.len().max(1)).copied();
+        let terms = Terms { source, ..Terms::default() };
+        let race = Box::new(Race::new(targets, terms, Side::Remote));
+        self.stage = Stage::Dialing { race, since };
+        self.check(context)
     }
 
     /// Looks whether the connection is there.
     fn check(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
-        let Stage::Dialing { stream, since, .. } = &self.stage else { return Next::Wait };
+        let Stage::Dialing { race, since } = &mut self.stage else { return Next::Wait };
         let since = *since;
-        match dial::outcome(stream) {
-            Ok(true) => {
-                let dialed = std::mem::replace(&mut self.stage, Stage::Resting);
-                let Stage::Dialing { stream, heard, .. } = dialed else { return Next::Wait };
-                let mut socket = Socket::new(stream, Side::Remote);
-                socket.handle_readiness(heard);
+        match race.advance(context) {
+            Standing::Won(socket) => {
+                context.host.settle_on(&socket);
                 match ClientWire::over(socket, context.host.plan.secure.as_ref()) {
                     Ok(wire) => self.arrive(Remote::Stream(wire), since, context),
                     Err(error) => self.fail_to_connect(&io::Error::other(error), context),
                 }
             }
-            Ok(false) if context.now >= since + self.timeout => {
+            Standing::Lost(_, error) => self.fail_to_connect(&error, context),
+            Standing::Running if context.now >= since + self.timeout => {
                 self.fail_to_connect(&io::ErrorKind::TimedOut.into(), context)
             }
-            Ok(false) => Next::Wait,
-            Err(error) => self.fail_to_connect(&error, context),
+            Standing::Running => Next::Wait,
         }
     }
 
@@ -198,10 +199,13 @@ impl Visitor {
             let visit = self.tally.visit();
             context.host.recorder.record_setup(Phase::Connect, visit, (since, connected));
         }
-        context.host.settle_on(self.place);
-        self.place = 0;
+        context.host.has_connected = true;
+        context.host.count_place(self.place);
         context.host.dialed();
-        let talk = Talk::new(remote, connected, self.next_number, context.host);
+        let mut talk = Talk::new(remote, connected, self.next_number, context.host);
+        for due in self.carried.drain(..) {
+            talk.generator().grant(due);
+        }
         self.stage = Stage::Talking(Box::new(talk));
         self.talk(context)
     }
@@ -281,6 +285,7 @@ impl Visitor {
             return Outcome::Closed;
         }
         if self.is_done(context) {
+            self.carry_over();
             self.close(CloseReason::Served, context);
             self.begin(context);
             return Outcome::Closed;
@@ -296,12 +301,33 @@ impl Visitor {
         }
     }
 
+    /// Keeps the requests for the next connection that this one will not answer.
+    fn carry_over(&mut self) {
+        if let Stage::Talking(talk) = &mut self.stage
+            && talk.is_ending()
+        {
+            self.carried.extend(talk.generator().unfinished());
+        }
+    }
+
+    /// Whether requests wait for a connection. Those of a closed loop are due when they are sent,
+    /// and so never are once it is over.
+    fn has_carried(&mut self, host: &mut Host) -> bool {
+        if host.stage >= Stages::Draining {
+            let before = self.carried.len();
+            self.carried.retain(Option::is_some);
+            host.outstanding -= before - self.carried.len();
+            host.conclude();
+        }
+        !self.carried.is_empty()
+    }
+
     /// Whether the connection has done all that it is for.
     fn is_done(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> bool {
         let Stage::Talking(talk) = &mut self.stage else { return false };
         match context.host.plan.activity {
             Activity::Idle => false,
-            Activity::Requests => talk.is_used_up(),
+            Activity::Requests => talk.is_used_up() || talk.is_ending(),
             Activity::Visits => talk.has_heard(),
             Activity::Handshakes => self.tally.note_handshake(talk, context.host),
         }
@@ -315,7 +341,7 @@ impl Visitor {
         self.try_again(context);
     }
 
-    /// The connection could not be opened here: tries the next place, and fails after the last.
+    /// The connection could not be opened: the next try is for the next place, where there are more.
     fn fail_to_connect(
         &mut self,
         error: &io::Error,
@@ -324,10 +350,6 @@ impl Visitor {
         context.host.dialed();
         self.stage = Stage::Resting;
         self.place += 1;
-        if self.place < context.host.places.len() {
-            return self.begin(context);
-        }
-        self.place = 0;
         self.tally.note_unreachable(error, context.host);
         self.try_again(context);
         Next::Wait

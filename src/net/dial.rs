@@ -23,9 +23,14 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// What beginning a connection costs, in nanoseconds.
 const CALL_COST: u64 = 16_000;
+
 /// The most places of one host that are tried: a name may have thousands of addresses, and each
 /// call costs somebody else something.
 pub const MAX_CALLS: usize = 8;
+
+/// How long it waits at first, and at the most, before it asks again a Unix socket whose queue of
+/// connections is full, which is where TCP would wait by itself.
+const QUEUE_PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// One place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +156,8 @@ pub struct Race {
     next_begins: Option<Instant>,
     /// The last that failed, and why.
     failure: Option<(Target, io::Error)>,
+    /// How long to wait the next time that a queue is full: exponential back-off.
+    queue_pause: Duration,
 }
 
 /// One call to one place.
@@ -187,6 +194,7 @@ impl Race {
             readiness: Readiness::NONE,
             next_begins: None,
             failure: None,
+            queue_pause: QUEUE_PAUSES.0,
         }
     }
 
@@ -213,10 +221,16 @@ impl Race {
                     self.running.push(Attempt { target, stream, local });
                     self.next_begins = Some(context.now + ATTEMPT_DELAY);
                 }
+                Err(error) if is_queue_full(&target, &error) => {
+                    self.next_begins = Some(context.now + self.queue_pause);
+                    self.queue_pause = (self.queue_pause * 2).min(QUEUE_PAUSES.1);
+                    self.waiting.push_front(target);
+                    return Standing::Running;
+                }
                 Err(error) => self.fail(target, error),
             }
         }
-        if !self.running.is_empty() {
+        if !self.running.is_empty() || !self.waiting.is_empty() {
             return Standing::Running;
         }
         match self.failure.take() {
@@ -295,6 +309,11 @@ fn by_turns(places: impl IntoIterator<Item = Target>) -> VecDeque<Target> {
     }
     chosen.truncate(MAX_CALLS);
     chosen
+}
+
+/// Whether the listener is there, and its queue of connections is full (`EAGAIN` of connect(2)).
+fn is_queue_full(target: &Target, error: &io::Error) -> bool {
+    matches!(target, Target::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock
 }
 
 #[cfg(test)]

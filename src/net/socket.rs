@@ -105,6 +105,15 @@ impl Socket {
         self.stream.local_address()
     }
 
+    /// The address of the other side, where it is an Internet address.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Remembers what an event said.
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         self.readiness = self.readiness.with(readiness);

@@ -19,4 +19,5 @@ pub mod reason;
 pub mod resolver;
 pub mod service;
 pub mod session;
+pub mod starttls;
 pub mod timeouts;

@@ -5,8 +5,10 @@
 //! before the server has sent it, and of a thousand requests four are less than one in a hundred.
 
 mod page;
+mod replies;
 mod schema;
 mod servers;
+mod shown;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

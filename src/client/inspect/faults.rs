@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::certificates::describe::{Description, distinguished_name, printable};
 use crate::config::units::show_duration;
 use crate::net::tls::meaning::{self, Meaning};
+use crate::net::tls::weakness::{is_of_signature, key_weakness, weakness};
 use crate::net::tls_probe::{CertificateRequest, Failure, Presented, Sighting};
 
 /// How many bytes are shown of an answer that is not TLS.
@@ -42,6 +43,8 @@ pub enum Kind {
     ClosedInHandshake,
     /// The server speaks something else.
     NotTls,
+    /// The server was asked to begin, and did not.
+    NotStarted,
     /// The server wants to see a client certificate.
     ClientCertificateRequired,
     /// The server does not take the client certificate that it was shown.
@@ -64,6 +67,8 @@ pub enum Kind {
     AuthorityAsServer,
     /// It is of version 1 or 2.
     OldVersion,
+    /// Its key or its signature is too weak, or of a kind that is not known.
+    WeakKey,
     /// It is not for servers.
     WrongPurpose,
     /// It is wrong in another way.
@@ -137,7 +142,7 @@ fn of_failure(failure: &Failure, case: &Case<'_>) -> Fault {
         )),
         Failure::HandshakeTimedOut if received.is_empty() => Kind::TimedOut.says(format!(
             "the server accepted the connection and then said nothing for {limit}: it may not \
-             speak TLS, or want a plain command first (STARTTLS); else it is stuck"
+             speak TLS, or want a plain command first (--starttls); else it is stuck"
         )),
         Failure::HandshakeTimedOut => Kind::TimedOut.says(format!(
             "the handshake stopped after {} bytes from the server and was not done within {limit}: \
@@ -146,6 +151,7 @@ fn of_failure(failure: &Failure, case: &Case<'_>) -> Fault {
         )),
         Failure::Closed(reason) => of_close(reason.as_ref(), received.len()),
         Failure::NotTls => Kind::NotTls.says(not_tls(received)),
+        Failure::NotStarted(why) => Kind::NotStarted.says(why.clone()),
         Failure::Alert(alert) => of_alert(*alert, case.sighting),
         Failure::Refused(error) => Kind::Incompatible.says(incompatible(error)),
     }
@@ -167,8 +173,13 @@ fn not_tls(received: &[u8]) -> String {
         "it is a plain HTTP server: use its HTTPS port"
     } else if begins(b"SSH-") {
         "it is an SSH server"
-    } else if begins(b"220") || begins(b"* OK") || begins(b"+OK") {
-        "it is a mail or file server that wants a plain command first (STARTTLS): use its TLS port"
+    } else if begins(b"220") {
+        "it is a mail or file server that wants a plain command first: use its TLS port, or \
+         --starttls smtp (or ftp)"
+    } else if begins(b"* OK") || begins(b"* PREAUTH") {
+        "it is a mail server that wants a plain command first: use its TLS port, or --starttls imap"
+    } else if begins(b"+OK") {
+        "it is a mail server that wants a plain command first: use its TLS port, or --starttls pop3"
     } else {
         "use the port on which it does, or connect without TLS"
     };
@@ -287,6 +298,14 @@ impl Case<'_> {
                 faults.extend(self.of_time(certificate, position == 0));
             }
         }
+        let weak = presented.chain.iter().enumerate().find_map(|(position, der)| {
+            let is_suspect = presented.chain_faults.iter().any(is_of_signature);
+            let own_key = if position == 0 { key_weakness(der) } else { None };
+            own_key.or_else(|| weakness(der).filter(|_| is_suspect))
+        });
+        if let Some(weak) = weak {
+            faults.push(Kind::WeakKey.says(weak.to_string()));
+        }
         for verdict in &presented.chain_faults {
             faults.extend(self.of_verdict(verdict, &chain, &faults));
         }
@@ -339,6 +358,7 @@ impl Case<'_> {
             E::UnknownIssuer => Some(Kind::UnknownIssuer.says(self.unknown_issuer(chain))),
             E::Expired | E::ExpiredContext { .. } if is_said(Kind::Expired) => None,
             E::NotValidYet | E::NotValidYetContext { .. } if is_said(Kind::NotYetValid) => None,
+            verdict if is_said(Kind::WeakKey) && is_of_signature(verdict) => None,
             other => {
                 let meaning = meaning::of(other);
                 let is_new = said.is_empty() || meaning.kind == meaning::Kind::WrongPurpose;

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::net::tls::client::server_name;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::net::tls_probe::{Prober, Setup, Sighting};
+use crate::proto::starttls::Protocol;
 use faults::{Case, Trust};
 use report::Report;
 
@@ -39,6 +40,8 @@ pub struct Request {
     pub alpn: Vec<String>,
     /// The only version to offer; none: all.
     pub version: Option<Version>,
+    /// The protocol in which the server is asked to begin, where it does not at once.
+    pub starttls: Option<Protocol>,
     /// How long the connection and the handshake may take together; `None` is for ever.
     pub timeout: Option<Duration>,
 }
@@ -97,6 +100,7 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
         credential: shown.map(|shown| shown.certified),
         alpn,
         versions: Version::only(version),
+        starttls: request.starttls,
         key_log,
     };
     let prober = Prober::new(setup, expected, timeout)?;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -41,20 +43,18 @@ impl Client {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)?;
-        let builder = match self.roots {
+        let verifier: Arc<dyn ServerCertVerifier> = match self.roots {
             Some(roots) => {
                 let plain =
                     WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
                         .build()
                         .map_err(|error| Error::General(error.to_string()))?;
                 let chain = Chain::new(Role::Server, roots, &self.authorities);
-                let verifier = Arc::new(Servers::new(chain, plain));
-                builder.dangerous().with_custom_certificate_verifier(verifier)
+                Arc::new(Servers::new(chain, plain))
             }
-            None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
-            }
+            None => Arc::new(Credulous(provider)),
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match self.credential {
             None => builder.with_no_client_auth(),
             Some(credential) => {

@@ -12,6 +12,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{CertRevocationListError, CertificateError, ExtendedKeyPurpose, OtherError};
 
 use super::purpose::Misuse;
+use super::weakness::Weakness;
 
 /// One fault of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +105,8 @@ pub fn nameless(asked: &str, subject: &str) -> Meaning {
 pub fn authority(subject: &str) -> Meaning {
     Kind::Authority.means(
         format!("the peer shows an authority's certificate ({subject}CA:TRUE) as its own"),
-        "have that authority issue one for the peer, and show that",
+        "have that authority issue one for the peer, and show that; or, if you know it to be the \
+         right one, trust it itself (--ca)",
     )
 }
 
@@ -227,6 +229,9 @@ fn of_other(other: &OtherError) -> Meaning {
             _ => Kind::WrongPurpose,
         };
         return kind.means(misuse.to_string(), "");
+    }
+    if let Some(weakness) = other.0.downcast_ref::<Weakness>() {
+        return Kind::Other.means(weakness.to_string(), "");
     }
     let Some(error) = other.0.downcast_ref::<E>() else {
         return Kind::Other

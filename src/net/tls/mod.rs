@@ -13,6 +13,7 @@
 //! | [`verifier`] | where rustls asks for a chain |
 //! | [`ticket`] | session tickets that any process with the same key file understands |
 //! | [`trust`] | a client that believes everything, for those who ask for it loudly |
+//! | [`weakness`] | what is weak or odd about a certificate's key |
 //! | [`key_log`] | the secrets of connections in a file, for Wireshark |
 
 pub mod cause;
@@ -27,6 +28,7 @@ pub mod socket;
 pub mod ticket;
 pub mod trust;
 pub mod verifier;
+pub mod weakness;
 
 use rustls::CipherSuite;
 

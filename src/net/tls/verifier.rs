@@ -12,6 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::chain::{Chain, ChainError};
+use super::weakness::or_weakness;
 
 /// Verifies clients.
 #[derive(Debug)]
@@ -112,9 +113,11 @@ impl ServerCertVerifier for Servers {
                 verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            Err(error) => Err(reason(error, || {
-                self.plain.verify_server_cert(own, &others, name, ocsp_response, now)
-            })),
+            Err(error) => {
+                let plain =
+                    || self.plain.verify_server_cert(own, &others, name, ocsp_response, now);
+                Err(or_weakness(reason(error, plain), std::iter::once(own).chain(intermediates)))
+            }
         }
     }
 
@@ -124,7 +127,8 @@ impl ServerCertVerifier for Servers {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.plain.verify_tls12_signature(message, own, signed)
+        let verdict = self.plain.verify_tls12_signature(message, own, signed);
+        verdict.map_err(|error| or_weakness(error, [own]))
     }
 
     fn verify_tls13_signature(
@@ -133,7 +137,8 @@ impl ServerCertVerifier for Servers {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.plain.verify_tls13_signature(message, own, signed)
+        let verdict = self.plain.verify_tls13_signature(message, own, signed);
+        verdict.map_err(|error| or_weakness(error, [own]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -23,6 +23,8 @@ use rustls::{
 use crate::net::tls::chain::Chain;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::tls::purpose::Role;
+use crate::net::tls::weakness::key_weakness;
+use crate::proto::starttls::Protocol;
 
 /// What a client brings to a handshake.
 pub struct Setup {
@@ -36,6 +38,8 @@ pub struct Setup {
     pub alpn: Vec<String>,
     /// The versions that it offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The protocol in which the server is asked to begin, where it does not at once.
+    pub starttls: Option<Protocol>,
     /// Where the secrets of the handshakes go, for whoever looks with Wireshark.
     pub key_log: Option<Arc<KeyLogFile>>,
 }
@@ -181,7 +185,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls12_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn verify_tls13_signature(
@@ -194,7 +199,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -217,6 +223,17 @@ impl ResolvesClientCert for Witness {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// A signature by a key that is too weak or odd cannot be checked; that it is has been noted.
+fn or_noted(
+    verdict: Result<HandshakeSignatureValid, Error>,
+    certificate: &CertificateDer<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match verdict {
+        Err(_) if key_weakness(certificate).is_some() => Ok(HandshakeSignatureValid::assertion()),
+        verdict => verdict,
     }
 }
 
