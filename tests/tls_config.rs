@@ -349,6 +349,11 @@ fn a_target_behind_tls_has_a_name_that_can_be_proved() {
         ("tls://127.0.0.1:1", "server_name = ''", "7:15 `server_name`: `` cannot be the name"),
         ("tls://127.0.0.1:1", "server_name = 'a b'", "7:15 `server_name`: `a b` cannot be"),
         ("tls://127.0.0.1:1", "alpn = ['']", "7:8 `alpn`: not a protocol"),
+        (
+            "tls://127.0.0.1:1",
+            "crl = ['crl.pem']",
+            "7:7 `crl` without `ca`: whose lists are these?",
+        ),
         ("tcp://127.0.0.1:1", "alpn = ['h2']", "6:1 `alpn` is for TLS, and no target is tls://"),
     ] {
         let report = parse(&forward(to, more), Path::new("")).expect_err(to);
@@ -356,6 +361,12 @@ fn a_target_behind_tls_has_a_name_that_can_be_proved() {
         let said = format!("{}:{} {}", found.line, found.column, found.message);
         assert!(said.starts_with(place), "{said}");
     }
+    let folder = folder();
+    let lists = forward("tls://127.0.0.1:1", "ca = 'ca.pem'\ncrl = ['crl.pem']");
+    let plan = parse(&lists, folder.path()).expect("sound");
+    assert_eq!(parse(&config::to_toml(&plan), Path::new("")).expect("printed"), plan);
+    let late = plan.warnings("2101-01-01T00:00:00Z".parse().expect("a moment"));
+    assert!(late.iter().any(|it| it.contains("crl.pem is out of date since 2100")), "{late:?}");
     let sound = forward("tls://-x:1", "server_name = 'x.example'\nalpn = ['postgresql', 'h2']");
     let plan = parse(&sound, Path::new("")).expect("sound");
     let printed = config::to_toml(&plan);

@@ -86,6 +86,7 @@ pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityErr
     let client = Client {
         roots,
         authorities: known.map(|known| known.certificates).unwrap_or_default(),
+        revoked: Vec::new(),
         credential: shown.transpose()?.map(|shown| shown.certified),
         versions: Version::only(options.version),
         alpn: options.alpn.clone(),
@@ -110,6 +111,7 @@ pub fn upstream(options: &Options) -> Result<UpstreamTls, SecurityError> {
     let shown = options.credential.as_ref().map(|(cert, key)| credential(cert, key));
     Ok(UpstreamTls {
         ca: ca.transpose()?,
+        revoked: Vec::new(),
         credential: shown.transpose()?,
         server_name: options.server_name.clone(),
         alpn: options.alpn.clone(),

@@ -115,6 +115,7 @@ pub fn upstream(
         let client = Client {
             roots,
             authorities: known.unwrap_or_default(),
+            revoked: tls.revoked.iter().flat_map(|it| it.lists.clone()).collect(),
             credential: tls.credential.as_ref().map(|it| Arc::clone(&it.certified)),
             versions: Version::only(None),
             alpn: tls.alpn.clone(),

@@ -11,7 +11,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
-use super::{Authorities, Clients, Credential, Origin, Tls, UpstreamTls};
+use super::{Authorities, Credential, Origin, RevocationList, Tls, UpstreamTls};
 use crate::config::address::Address;
 
 /// Who will be shown a certificate.
@@ -40,7 +40,7 @@ pub(in crate::config) fn of(tls: &Tls, address: &Address, now: Timestamp) -> Vec
     doubts.extend(of_host(tls, address));
     if let Some(clients) = &tls.clients {
         doubts.extend(of_authorities(&clients.authorities, &clients.ca, now));
-        doubts.extend(of_lists(clients, now));
+        doubts.extend(of_lists(&clients.revoked, &clients.authorities, now));
     }
     doubts
 }
@@ -51,6 +51,7 @@ pub(in crate::config) fn of_upstream(tls: &UpstreamTls, now: Timestamp) -> Vec<S
     let mut doubts: Vec<_> = shown.flat_map(|it| of_credential(it, Viewer::Targets, now)).collect();
     if let Some((origin, authorities)) = &tls.ca {
         doubts.extend(of_authorities(authorities, origin, now));
+        doubts.extend(of_lists(&tls.revoked, authorities, now));
     }
     doubts
 }
@@ -132,9 +133,8 @@ fn of_authorities(authorities: &Authorities, file: &Origin, now: Timestamp) -> V
 }
 
 /// What lists are not in force, and whose are missing.
-fn of_lists(clients: &Clients, now: Timestamp) -> Vec<String> {
-    let files =
-        clients.revoked.iter().flat_map(|it| it.lists.iter().map(move |der| (&it.path, der)));
+fn of_lists(revoked: &[RevocationList], authorities: &Authorities, now: Timestamp) -> Vec<String> {
+    let files = revoked.iter().flat_map(|it| it.lists.iter().map(move |der| (&it.path, der)));
     let lists: Vec<_> = files
         .filter_map(|(path, der)| Some((path, CertificateRevocationList::from_der(der).ok()?.1)))
         .collect();
@@ -158,7 +158,7 @@ fn of_lists(clients: &Clients, now: Timestamp) -> Vec<String> {
     if lists.is_empty() {
         return doubts;
     }
-    for der in &clients.authorities.certificates {
+    for der in &authorities.certificates {
         let Ok((_, authority)) = X509Certificate::from_der(der) else { continue };
         if authority.is_ca() && !lists.iter().any(|(_, it)| it.issuer() == authority.subject()) {
             doubts.push(format!(

@@ -137,15 +137,24 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
     }
     let (span, (authorities, ca)) = ca?;
     let auth = auth?;
-    let revoked: Vec<_> = revoked.map(Spanned::into_inner).unwrap_or_default();
-    let revoked = revoked.iter().filter_map(|name| {
-        let (path, lists) = in_file(name, faults, |name| pem::revocation_lists(name, folder))?;
-        Some(RevocationList { path, lists })
-    });
-    let revoked: Vec<_> = revoked.collect();
+    let revoked = revocation_lists(revoked, folder, faults);
     let allow = allow.map(Spanned::into_inner).unwrap_or_default();
     reject_unusable(&authorities.roots, &revoked, span, faults);
     Some(Clients { auth, ca, authorities, revoked, allow })
+}
+
+/// The revocation lists in the files of these names.
+pub(super) fn revocation_lists(
+    names: Option<Spanned<Vec<Spanned<String>>>>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Vec<RevocationList> {
+    let names = names.map(Spanned::into_inner).unwrap_or_default();
+    let read = |name: &Spanned<String>| {
+        let (path, lists) = in_file(name, faults, |name| pem::revocation_lists(name, folder))?;
+        Some(RevocationList { path, lists })
+    };
+    names.iter().filter_map(read).collect()
 }
 
 /// Makes sure that the daemon will be able to use what was read.

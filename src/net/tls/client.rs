@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, InvalidDnsNameError, ServerName,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion};
 
@@ -22,6 +23,8 @@ pub struct Client {
     pub roots: Option<Arc<RootCertStore>>,
     /// The certificates of authorities, those of `roots` among them, where they are known.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// Lists of what they have revoked; where there are any, each authority of a chain needs one.
+    pub revoked: Vec<CertificateRevocationListDer<'static>>,
     /// What is shown to a server that asks.
     pub credential: Option<Arc<CertifiedKey>>,
     /// The versions to speak.
@@ -47,9 +50,12 @@ impl Client {
             Some(roots) => {
                 let plain =
                     WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
+                        .with_crls(self.revoked.clone())
+                        .enforce_revocation_expiration()
                         .build()
                         .map_err(|error| Error::General(error.to_string()))?;
-                let chain = Chain::new(Role::Server, roots, &self.authorities);
+                let chain =
+                    Chain::new(Role::Server, roots, &self.authorities).with_lists(&self.revoked)?;
                 Arc::new(Servers::new(chain, plain))
             }
             None => Arc::new(Credulous(provider)),
