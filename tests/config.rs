@@ -172,7 +172,10 @@ fn wrong_values_are_pointed_at() {
         ("amplify = 1", "5:11 `amplify`: expected true or false, found a whole number"),
         ("amplify = true", "5:11 `amplify` is for datagrams"),
         ("answers_per_second = 5", "5:22 `answers_per_second` is for datagrams"),
-        ("answers_per_second = '5/s'", "5:22 `answers_per_second`: expected a whole number, found a string"),
+        (
+            "answers_per_second = '5/s'",
+            "5:22 `answers_per_second`: expected a whole number, found a string",
+        ),
         ("unix_mode = '0600'", "5:13 `unix_mode` is for Unix sockets"),
         ("secrets = []", "5:11 `secrets` without `auth`: this listener lets everyone in"),
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),
