@@ -96,6 +96,9 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
     let upstream = Box::new(upstream);
     let connect = units::limit(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
+    if let Some(circle) = plan.circle() {
+        anyhow::bail!(circle);
+    }
     let log = daemon::log::start("warn");
     let outcome = Daemon::open(&plan, &log).map_err(anyhow::Error::from).and_then(|daemon| {
         for address in daemon.bound() {

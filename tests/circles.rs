@@ -60,6 +60,14 @@ fn check_finds_who_forwards_to_itself() {
 }
 
 #[test]
+fn an_entry_by_hand_does_not_call_itself() {
+    let here = format!("127.0.0.1:{}", free_port());
+    let output = run(&mut turnstile(&["forward", &here, "db.internal:5432", "--via", &here]), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("forwards to itself"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn check_lets_listeners_call_each_other() {
     let sound = [
         forward("a", "tcp://127.0.0.1:7000", "tcp://127.0.0.1:7001")

@@ -108,6 +108,7 @@ fn every_key_reaches_the_plan() {
          timeouts = { proxy = '3s', auth = '0s', idle = '250ms', half_close = '1h', \
          lifetime = '2m', user_timeout = '90s' }\n\
          [[listener]]\nname = 'b'\naddress = 'udp://0.0.0.0:7'\nservice = 'echo'\namplify = true\n\
+         answers_per_second = 0\n\
          [[listener]]\nname = 'c'\naddress = 'tcp://[::]:7'\nservice = 'echo'\n\
          auth = 'hmac-md5'\nsecrets = ['two']\ntimeouts.user_timeout = '0s'\n",
     );
@@ -119,6 +120,7 @@ fn every_key_reaches_the_plan() {
     let [a, b, c] = plan.listeners.as_slice() else { panic!("three listeners") };
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
+    assert_eq!((a.answers_per_second, b.answers_per_second), (20, 0));
     let expected = Timeouts {
         proxy: Some(Duration::from_secs(3)),
         tls: Some(Duration::from_secs(10)),
@@ -188,6 +190,11 @@ fn wrong_values_are_pointed_at() {
         ("text = 'hello'", "5:8 `upper` has no use for `text`"),
         ("amplify = 1", "5:11 `amplify`: expected true or false, found a whole number"),
         ("amplify = true", "5:11 `amplify` is for datagrams"),
+        ("answers_per_second = 5", "5:22 `answers_per_second` is for datagrams"),
+        (
+            "answers_per_second = '5/s'",
+            "5:22 `answers_per_second`: expected a whole number, found a string",
+        ),
         ("unix_mode = '0600'", "5:13 `unix_mode` is for Unix sockets"),
         ("secrets = []", "5:11 `secrets` without `auth`: this listener lets everyone in"),
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),

@@ -10,22 +10,38 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::address::{Address, HostPort};
-use super::plan::{Listener, Service};
+use super::plan::{Listener, Plan, Service};
 use super::report::{Fault, Faults};
+
+const HELP: &str = "write where another program listens: this one would call itself without end";
 
 /// Finds every circle once; `places` says where each listener's targets stand.
 pub(super) fn find(listeners: &[Listener], places: &[Range<usize>], faults: &mut Faults) {
     for (first, place) in places.iter().enumerate() {
-        let Some(way) = way_back(listeners, first) else { continue };
-        let names: Vec<_> = way.iter().map(|at| format!("`{}`", listeners[*at].name)).collect();
-        let by_way = match &names[..] {
-            [] => String::new(),
-            names => format!(", by way of {}", names.join(" and ")),
-        };
-        let message = format!("`{}` forwards to itself{by_way}", listeners[first].name);
-        let help = "write where another program listens: this one would call itself without end";
-        faults.add(place.clone(), Fault::new(message, "comes back here", help));
+        if let Some(message) = circle(listeners, first) {
+            faults.add(place.clone(), Fault::new(message, "comes back here", HELP));
+        }
     }
+}
+
+impl Plan {
+    /// Why the plan leads in a circle, where it does; for a plan that no file was read for.
+    #[must_use]
+    pub fn circle(&self) -> Option<String> {
+        let mut circles = (0..self.listeners.len()).filter_map(|at| circle(&self.listeners, at));
+        circles.next().map(|message| format!("{message}; {HELP}"))
+    }
+}
+
+/// What there is to say of the circle that begins with a listener.
+fn circle(listeners: &[Listener], first: usize) -> Option<String> {
+    let way = way_back(listeners, first)?;
+    let names: Vec<_> = way.iter().map(|at| format!("`{}`", listeners[*at].name)).collect();
+    let by_way = match &names[..] {
+        [] => String::new(),
+        names => format!(", by way of {}", names.join(" and ")),
+    };
+    Some(format!("`{}` forwards to itself{by_way}", listeners[first].name))
 }
 
 /// The shortest way from a listener back to itself that leads through no listener before it in the file:

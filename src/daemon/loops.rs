@@ -10,17 +10,17 @@
 //!    of any UDP listener of this process on whatever address: the daemon on another host may well
 //!    have the same configuration.
 //! 2. An address and port has as many answers as its [rate](Rate) allows. Who goes beyond is not
-//!    answered at all for [a second](DEAF), in which everything that goes round has come by and died.
-//! 3. So too who has had [`STRETCH`] answers without ever being silent for a [`SILENCE`]: what goes round
+//!    answered at all for a second (`DEAF`), in which everything that goes round has come by and died.
+//! 3. So too who has had `STRETCH` answers without ever being silent for a `SILENCE`: what goes round
 //!    slowly is never silent, and stays below any rate.
-//! 4. The same for a whole address of another machine, or /64 of IPv6, with [`PORTS`] times as much: what
+//! 4. The same for a whole address of another machine, or /64 of IPv6, with `PORTS` times as much: what
 //!    comes round through a relay may have another port each time.
 //!
 //! A client on this machine that asks as fast as it can looks just like a loop, yet need not be
 //! slowed down: the kernel [knows](crate::net::udp_owner) that its socket hears us alone, so there is a
-//! client and no service. It is asked when a rate is spent, and again after [`GRANT`] answers. A socket
+//! client and no service. It is asked when a rate is spent, and again after `GRANT` answers. A socket
 //! of this machine that hears everybody, but at a port as clients get them, is most likely a client
-//! too: it is granted as much, and then is not answered for a [moment](BLINK).
+//! too: it is granted as much, and then is not answered for a moment (`BLINK`).
 //!
 //! Both ledgers have a fixed number of places, found by a keyed hash: who shares one shares its
 //! rate, so that no flood of addresses makes room for itself by pushing others out.

@@ -26,8 +26,8 @@ pub struct OwnCalls {
     depths: HashMap<SocketAddr, u8>,
     /// The same, the oldest first.
     order: VecDeque<SocketAddr>,
-    /// Of calls to Unix sockets, which have no address of their own: they arrive in the order in which
-    /// they were made.
+    /// Of calls to Unix sockets, which have no address of their own. Who arrives is most likely the newest:
+    /// what was called long ago was somebody else's.
     unix: VecDeque<u8>,
 }
 
@@ -35,7 +35,9 @@ impl OwnCalls {
     /// A connection at `depth` has made a call from `local`; from no address where it is a Unix socket.
     pub fn note(&mut self, local: Option<SocketAddr>, depth: u8) {
         let Some(local) = local else {
-            self.unix.truncate(REMEMBERED - 1);
+            if self.unix.len() == REMEMBERED {
+                self.unix.pop_front();
+            }
             self.unix.push_back(depth + 1);
             return;
         };
@@ -55,7 +57,7 @@ impl OwnCalls {
         match peer {
             Peer::Inet(address) => self.depths.get(address).copied().unwrap_or(0),
             Peer::Unix(Some((process, _))) if *process == std::process::id() as i32 => {
-                self.unix.pop_front().unwrap_or(0)
+                self.unix.pop_back().unwrap_or(0)
             }
             Peer::Unix(_) | Peer::Announced(_) => 0,
         }
@@ -83,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn unix_sockets_arrive_in_their_order() {
+    fn who_arrives_at_a_unix_socket_is_the_newest_call() {
         let mut calls = OwnCalls::default();
         let own = Peer::Unix(Some((std::process::id() as i32, 0)));
         calls.note(None, 0);
         calls.note(None, 7);
         assert_eq!(calls.depth_of(&Peer::Unix(Some((1, 0)))), 0);
-        assert_eq!((calls.depth_of(&own), calls.depth_of(&own), calls.depth_of(&own)), (1, 8, 0));
+        assert_eq!((calls.depth_of(&own), calls.depth_of(&own), calls.depth_of(&own)), (8, 1, 0));
     }
 
     #[test]

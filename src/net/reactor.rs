@@ -293,6 +293,7 @@ impl<S: Source> Reactor<S> {
         if self.has_heard_all() {
             self.expire(now);
         }
+        self.ring(now);
         let mut ran = 0;
         self.due.begin_turn();
         while let Some((key, lane)) = self.due.next() {
@@ -357,7 +358,7 @@ impl<S: Source> Reactor<S> {
         !is_full || self.untold > enough
     }
 
-    /// Makes due what is past its deadline or alarm, and files again what only looked so.
+    /// Makes due what is past its deadline, and files again what only looked so.
     fn expire(&mut self, now: Instant) {
         while let Some(key) = self.wheel.expire(now) {
             let Some(slot) = self.sources.get_mut(key) else { continue };
@@ -367,6 +368,10 @@ impl<S: Source> Reactor<S> {
                 None => {}
             }
         }
+    }
+
+    /// Makes due whose alarm has come.
+    fn ring(&mut self, now: Instant) {
         while let Some(waker) = self.alarms.expire(now) {
             self.woken.push(waker);
         }
