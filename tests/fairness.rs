@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::thread;
 
 use common::{DEMO_SECRET, Daemon, ask, listener, receive, turnstile};
 use rustls::pki_types::ServerName;
@@ -69,17 +71,27 @@ fn race(
         if read.iter().filter(|line| is_write(line)).count() >= writes {
             break read;
         }
-        daemon.wait_for_lines(&name, daemon.lines(&name).len() + 1);
+        let seen = lines.iter().filter(|line| line.contains(&name)).count();
+        daemon.wait_for_lines(&name, seen + 1);
     };
     let answered = lines.iter().position(|line| line.name == "echo" && line.written() == Some(10));
     let answered = answered.expect("the answer");
     let key = lines[answered].key;
     let is_known = |line: &Line| line.key == key && line.what.contains("readable");
-    let known = lines.iter().position(is_known).expect("the question");
+    let known = lines[..answered].iter().rposition(is_known).expect("the question");
     let mut lines: Vec<_> = lines.into_iter().skip(known).collect();
     let later = lines.split_off(answered - known);
     let writes = |lines: Vec<Line>| lines.into_iter().filter(is_write).collect::<Vec<_>>();
     (writes(lines), writes(later))
+}
+
+/// Stops the daemon, and waits until it has.
+fn stop(daemon: &Daemon) {
+    daemon.signal("STOP");
+    let stat = format!("/proc/{}/stat", daemon.pid());
+    while !fs::read_to_string(&stat).expect("it is there").contains(") T ") {
+        thread::yield_now();
+    }
 }
 
 /// Throws away what has come and what the kernel still holds for it.
@@ -107,7 +119,7 @@ fn a_question_does_not_wait_for_all_streams_at_full_speed() {
     for _ in 0..10 {
         assert_eq!(ask(&mut polite, b"are they served?"), b"are they served?");
     }
-    daemon.signal("STOP");
+    stop(&daemon);
     streams.iter_mut().for_each(drain);
     let (before, later) = race(&daemon, &mut polite, "chargen", 3 * STREAMS);
     let bytes: usize = before.iter().filter_map(Line::written).sum();
@@ -147,7 +159,7 @@ fn a_question_does_not_wait_for_all_handshakes() {
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| daemon.connect("secure")).collect();
     daemon.wait_for_lines("enters the slab", spawned + CLIENTS);
     assert_eq!(ask(&mut polite, b"they wait"), b"they wait");
-    daemon.signal("STOP");
+    stop(&daemon);
     for wire in &mut clients {
         wire.write_all(&client_hello()).expect("sent");
     }
