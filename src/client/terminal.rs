@@ -4,8 +4,10 @@
 //! the prompt again; `quit` leaves. From a pipe or a file, bytes go as they are: all of the input,
 //! then the end of the stream; and all that comes back is printed.
 
-use std::io::{self, Write};
+use std::io;
+use std::time::Duration;
 
+use crate::net::output;
 use crate::net::stdio::Stdio;
 use crate::proto::end::{End, Progress, Turn};
 use crate::proto::pipe::Pipe;
@@ -178,5 +180,5 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
 
 /// Talk goes to standard error, so that standard output holds only what the server sent.
 fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    output::say(text, Duration::ZERO);
 }

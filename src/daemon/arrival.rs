@@ -16,13 +16,14 @@ use std::time::Instant;
 
 use super::DaemonSource;
 use super::connection::{Connection, Offer};
-use super::host::Phase;
+use super::host::{Host, Phase};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Readiness};
 use crate::proto::proxy_protocol::{self, Announced, HEADER_LIMIT, Malformed};
+use crate::proto::quote::Value;
 use crate::proto::reason::CloseReason;
 
 /// An accepted connection without its header.
@@ -37,6 +38,8 @@ pub struct Arrival {
     reserved: Option<OwnedFd>,
     /// Whether the proxy has ended its side.
     is_cut: bool,
+    /// Whether anything came.
+    has_heard: bool,
 }
 
 /// Why there will be no header.
@@ -60,7 +63,15 @@ impl Arrival {
         let limits = [timeouts.proxy.or(timeouts.idle), timeouts.lifetime];
         let limit = limits.into_iter().flatten().min();
         let until = limit.and_then(|limit| now.checked_add(limit));
-        Self { stream: Some(stream), peer: proxy, offer, until, reserved: None, is_cut: false }
+        Self {
+            stream: Some(stream),
+            peer: proxy,
+            offer,
+            until,
+            reserved: None,
+            is_cut: false,
+            has_heard: false,
+        }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -75,6 +86,7 @@ impl Arrival {
         match context.register_duplex(stream, Side::Remote) {
             Ok(()) => Next::Wait,
             Err(error) => {
+                context.host.admissions.counts.accept_failures += 1;
                 self.turn_away(&error, context);
                 Next::Close
             }
@@ -95,6 +107,13 @@ impl Arrival {
         match self.hear(context.now) {
             Ok(None) => return Next::Wait,
             Ok(Some(announced)) => self.begin(announced, context),
+            Err(NoHeader::Cut | NoHeader::Failed(_)) if !self.has_heard => {
+                let Host { admissions, .. } = &mut *context.host;
+                admissions.counts.silent += 1;
+                admissions.leave_unnamed();
+                let (name, peer) = (Value(&self.offer.name), &self.peer);
+                log::debug!("silent listener={name} peer={peer}");
+            }
             Err(reason) => {
                 context.host.admissions.counts.bad_proxy_headers += 1;
                 self.turn_away(&reason, context);
@@ -117,6 +136,7 @@ impl Arrival {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             outcome => outcome?,
         };
+        self.has_heard |= waiting > 0;
         match proxy_protocol::read(&bytes[..waiting])? {
             Some((announced, len)) => {
                 stream.read_exact(&mut bytes[..len])?;
@@ -140,6 +160,7 @@ impl Arrival {
             }
         };
         if let Err(error) = context.deregister(&mut stream) {
+            context.host.admissions.counts.accept_failures += 1;
             return self.turn_away(&error, context);
         }
         if let Err(reason) = context.host.admissions.name(&self.peer) {

@@ -86,7 +86,7 @@ impl Datagrams {
 
     fn fail(&self, error: &std::io::Error, context: &mut Context<'_, DaemonSource>) -> Next {
         let why = format!("the UDP service ends: {error}");
-        context.watch(&self.name, &"").report(&Event::Refused(&why));
+        context.watch(&self.name, &"").report(&Event::Trouble(&why));
         Next::Close
     }
 }

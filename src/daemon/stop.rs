@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::host::Phase;
 use super::{DaemonSource, manager};
 use crate::net::reactor::{Context, Next};
-use crate::net::signal::StopSignals;
+use crate::net::signal::{Asked, StopSignals};
 
 /// The signal handler.
 pub struct Stop {
@@ -30,13 +30,21 @@ impl Stop {
         Next::Wait
     }
 
-    /// Goes on to the next phase for each signal, and when the drain is over.
+    /// Goes on to the next phase for each signal that asks for it, and when the drain is over.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         let before = context.host.phase;
-        for _ in 0..self.signals.take() {
-            self.next_phase(context);
+        let asked: Vec<Asked> = self.signals.hear().collect();
+        for asked in asked {
+            match asked {
+                Asked::Stop => self.next_phase(context),
+                Asked::Reload => log::warn!(
+                    "SIGHUP: a running daemon does not read its configuration again yet; it goes on \
+                     with the one that it has, and a restart takes up a changed one"
+                ),
+                Asked::Nothing(name) => log::info!("{name} asks for nothing that is known here"),
+            }
         }
-        if let Phase::Draining(until) = context.host.phase
+        if let Phase::Draining(Some(until)) = context.host.phase
             && until <= context.now
         {
             context.host.phase = Phase::Stopping;
@@ -66,9 +74,8 @@ impl Stop {
                     self.drain
                 );
                 manager::stopping();
-                let until = context.now + self.drain;
-                self.drain_ends = Some(until);
-                Phase::Draining(until)
+                self.drain_ends = context.now.checked_add(self.drain);
+                Phase::Draining(self.drain_ends)
             }
             Phase::Draining(_) | Phase::Stopping => {
                 log::warn!("a second signal: {open} connections are closed");

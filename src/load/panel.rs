@@ -4,15 +4,13 @@
 //! not take it, the next one shows more.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::host::{Host, Stage};
 use super::plan::Length;
 use super::show::{show_count, show_ns};
+use crate::net::output;
 
 /// How often it changes.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -88,9 +86,5 @@ fn progress(passed: Duration, host: &Host) -> String {
 }
 
 fn write(text: &str) {
-    let mut output = io::stderr();
-    let mut descriptors = [PollFd::new(output.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
-        let _ = output.write_all(text.as_bytes());
-    }
+    output::say(text, Duration::ZERO);
 }

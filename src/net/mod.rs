@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod dial;
 pub mod forward;
 pub mod listener;
+pub mod output;
 pub mod reactor;
 pub mod remote;
 pub mod resolver;

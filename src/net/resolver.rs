@@ -320,15 +320,19 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Says what has changed. A failure is said once, not at every repetition.
+/// Says what has changed. A failure is said once, not at every repetition. What came of a name that a
+/// peer asked for, its own line tells.
 fn tell(answer: &Answer) {
     let host = &answer.host;
+    let of = |level| if answer.is_watched { level } else { log::Level::Debug };
     match &answer.outcome {
         Ok(addresses) if answer.is_news => {
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            log::info!("host {host} is {}", addresses.join(", "));
+            log::log!(of(log::Level::Info), "host {host} is {}", addresses.join(", "));
         }
-        Err(failure) if answer.is_news => log::warn!("host {host} was not found: {failure}"),
+        Err(failure) if answer.is_news => {
+            log::log!(of(log::Level::Warn), "host {host} was not found: {failure}");
+        }
         _ => {}
     }
 }

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod introduction;
 pub mod pipe;
 pub mod proxy_protocol;
+pub mod quote;
 pub mod reason;
 pub mod resolver;
 pub mod service;

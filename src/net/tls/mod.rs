@@ -5,6 +5,7 @@
 //! | [`socket`] | TLS over a stream socket as an end of a session |
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
+//! | [`shown`] | whose certificate was refused |
 //! | [`client`] | what a client trusts, shows and speaks |
 //! | [`chooser`] | which certificate a server shows |
 //! | [`ticket`] | session tickets that any process with the same key file understands |
@@ -16,6 +17,7 @@ pub mod chooser;
 pub mod client;
 pub mod identity;
 pub mod key_log;
+pub mod shown;
 pub mod socket;
 pub mod ticket;
 pub mod trust;

@@ -126,6 +126,8 @@ pub struct Answer {
     pub outcome: Result<Addresses, Failure>,
     /// Whether that differs from what was known before.
     pub is_news: bool,
+    /// Whether the name is [watched](Resolver::watch), and not a peer's wish.
+    pub is_watched: bool,
 }
 
 /// The state of all lookups, and what is remembered of former ones.
@@ -404,7 +406,8 @@ impl Resolver {
         }
         entry.answered = Some(now);
         entry.expires = expires;
-        self.answers.push_back(Answer { host: Rc::clone(host), outcome, is_news });
+        let is_watched = entry.is_watched;
+        self.answers.push_back(Answer { host: Rc::clone(host), outcome, is_news, is_watched });
     }
 
     /// Forgets what no longer holds, or else what ends soonest, where `host` would be one too many.
