@@ -109,6 +109,30 @@ fn nothing_that_a_peer_says_ends_its_field() {
     assert!(announced[1].starts_with("tls=x") && announced[2].ends_with(r"Jos\xe9"), "{line}");
 }
 
+#[test]
+fn nothing_that_an_exit_says_ends_its_field() {
+    let (exit, address) = target();
+    let to = format!("to = 'tcp://{address}'\nupstream = {{ target = 'db.internal:1' }}\n");
+    let daemon = Daemon::start(&listener("entry", "forward", &to));
+    let mut wire = daemon.connect("entry");
+    let mut far = common::tunnel::accept(&exit);
+    receive(&mut far, b"CONNECT db.internal:1".len());
+    let reason = "no\" identity=root";
+    let body = format!("{EVIL}\nclosed listener=entry peer=192.0.2.1:1 identity=root");
+    let len = body.len();
+    write!(far, "HTTP/1.1 403 {reason}\r\nContent-Length: {len}\r\n\r\n{body}").expect("sent");
+    drop(far);
+    assert!(is_closed_silently(&mut wire));
+    let line = daemon.wait_for_line("failed listener=entry");
+    let fields = fields(&line);
+    assert_eq!(fields["identity"], "-", "{line}");
+    assert_eq!(
+        (&*fields["target"], &*fields["exit"]),
+        ("db.internal:1", &*format!("tcp://{address}"))
+    );
+    assert!(daemon.lines("identity=root").iter().all(|line| line.contains("failed listener")));
+}
+
 /// Certificates for one name by an authority of their own.
 fn certificates(folder: &std::path::Path, name: &str) {
     let folder = folder.to_str().expect("text");

@@ -23,7 +23,7 @@ use crate::net::socket::Stream;
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Readiness};
 use crate::proto::proxy_protocol::{self, Announced, HEADER_LIMIT, Malformed};
-use crate::proto::quote::Value;
+use crate::proto::quote::{Quoted, Value};
 use crate::proto::reason::CloseReason;
 
 /// An accepted connection without its header.
@@ -101,7 +101,12 @@ impl Arrival {
     /// Looks whether the header is whole, and begins the connection when it is.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         if context.host.phase == Phase::Stopping {
-            self.turn_away(&CloseReason::Stopped, context);
+            context.host.admissions.leave_unnamed();
+            let (name, peer) = (Value(&self.offer.name), &self.peer);
+            log::info!(
+                "closed listener={name} peer={peer} reason={}",
+                Quoted(CloseReason::Stopped)
+            );
             return Next::Close;
         }
         match self.hear(context.now) {

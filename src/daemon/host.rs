@@ -41,9 +41,8 @@ impl AsMut<Names> for Host {
 pub enum Phase {
     /// Connections are accepted and served.
     Running,
-    /// No connection is accepted any more; those that are open may finish until this moment, or for
-    /// ever where there is none.
-    Draining(Option<Instant>),
+    /// No connection is accepted any more; those that are open may finish until this moment.
+    Draining(Instant),
     /// Every connection is to be closed.
     Stopping,
 }

@@ -134,7 +134,7 @@ impl<D: AsFd> Lines<D> {
     fn write_waiting(&mut self) {
         let mut written = 0;
         while written < self.waiting.len() {
-            match self.output.write(&self.waiting[written..]) {
+            match self.output.write(piece(&self.waiting[written..])) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // There may be room again.
@@ -172,6 +172,17 @@ impl<D: AsFd> Lines<D> {
             self.output.wait(LAST_WORDS);
         }
     }
+}
+
+/// What is written at once: whole lines, as many as a pipe takes without mixing them with those of
+/// others who write to it (`PIPE_BUF` on Linux).
+fn piece(lines: &[u8]) -> &[u8] {
+    const ATOMIC: usize = 4096;
+    if lines.len() <= ATOMIC {
+        return lines;
+    }
+    let whole = lines[..ATOMIC].iter().rposition(|byte| *byte == b'\n');
+    &lines[..whole.map_or(ATOMIC, |at| at + 1)]
 }
 
 #[cfg(test)]

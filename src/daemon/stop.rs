@@ -44,7 +44,7 @@ impl Stop {
                 Asked::Nothing(name) => log::info!("{name} asks for nothing that is known here"),
             }
         }
-        if let Phase::Draining(Some(until)) = context.host.phase
+        if let Phase::Draining(until) = context.host.phase
             && until <= context.now
         {
             context.host.phase = Phase::Stopping;
@@ -74,8 +74,9 @@ impl Stop {
                     self.drain
                 );
                 manager::stopping();
-                self.drain_ends = context.now.checked_add(self.drain);
-                Phase::Draining(self.drain_ends)
+                let until = context.now + self.drain;
+                self.drain_ends = Some(until);
+                Phase::Draining(until)
             }
             Phase::Draining(_) | Phase::Stopping => {
                 log::warn!("a second signal: {open} connections are closed");
