@@ -49,6 +49,7 @@ pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
     let outcome =
         if finds_rate { find_rate(&plan, &objectives)? } else { judged(plan, &objectives)? };
     log.finish();
+    turnstile::net::signal::end_at_once()?;
     publish(&outcome, &output)?;
     Ok(exit_code(&outcome))
 }

@@ -111,7 +111,11 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
         for address in daemon.bound() {
             let port = address.rsplit(':').next().filter(|_| address.starts_with("tcp://"));
             let line = format!("{}\n", port.unwrap_or(address));
-            Output::new(io::stdout()).write_within(line.as_bytes(), PATIENCE)?;
+            match Output::new(io::stdout()).write_within(line.as_bytes(), PATIENCE) {
+                // Whoever does not want to know it may still want to be served.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                outcome => outcome?,
+            }
         }
         Ok(daemon.run()?)
     });

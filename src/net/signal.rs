@@ -36,6 +36,18 @@ pub fn survive_requests() -> io::Result<()> {
     REQUESTS.into_iter().try_for_each(disarm)
 }
 
+/// What a command goes on with whose loop is over, and heard of the signals to stop: they end it again,
+/// as it may wait for somebody to read what it prints.
+///
+/// # Errors
+/// Those of `sigaction(2)`.
+pub fn end_at_once() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    [SIGINT, SIGTERM].into_iter().try_for_each(|signal| {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&always)).map(|_| ())
+    })
+}
+
 /// A handler that does nothing of importance, in the place of death.
 fn disarm(signal: i32) -> io::Result<()> {
     signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map(|_| ())
