@@ -133,6 +133,45 @@ fn nothing_that_an_exit_says_ends_its_field() {
     assert!(daemon.lines("identity=root").iter().all(|line| line.contains("failed listener")));
 }
 
+#[test]
+fn who_only_looks_whether_somebody_listens_is_never_refused() {
+    let tls = format!("tls = {{ cert = '{CERTS}/server.pem', key = '{CERTS}/server-key.pem' }}\n");
+    let names = ["plain", "gate", "secure", "both", "proxied", "exit"];
+    let mut daemon = Daemon::start(&format!(
+        "{DEMO_SECRET}{}{}{}{}{}{}",
+        listener("plain", "echo", ""),
+        listener("gate", "echo", "auth = 'hmac-md5'\n"),
+        listener("secure", "echo", &tls),
+        listener("both", "echo", &format!("auth = 'hmac-md5'\n{tls}")),
+        listener("proxied", "echo", "proxy_protocol_from = ['127.0.0.1']\n"),
+        listener("exit", "connect", "targets = ['db.internal:1']\n"),
+    ));
+    for name in names {
+        drop(daemon.connect(name));
+        common::reset(daemon.connect(name));
+        // Whoever says something and leaves is another matter, but where nothing is asked.
+        let mut wire = daemon.connect(name);
+        wire.write_all(b"P").expect("sent");
+        wire.shutdown(std::net::Shutdown::Write).expect("ended");
+        let _ = wire.read(&mut [0; 64]);
+    }
+    for name in ["gate", "secure", "both", "proxied", "exit"] {
+        daemon.wait_for_line(&format!("refused listener={name}"));
+    }
+    // After them, so that they were seen.
+    assert_eq!(ask(&mut daemon.connect("plain"), b"here"), b"here");
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    assert_eq!(daemon.lines("refused listener=").len(), 5);
+    let counts = daemon.wait_for_line("stopped ");
+    assert!(counts.contains(" silent=8 "), "{counts}");
+    assert!(
+        counts.contains(" bad_proxy_headers=1 refused_at_gate=1 refused_by_tls=2 "),
+        "{counts}"
+    );
+    assert!(counts.contains(" refused_requests=1 "), "{counts}");
+}
+
 /// Certificates for one name by an authority of their own.
 fn certificates(folder: &std::path::Path, name: &str) {
     let folder = folder.to_str().expect("text");

@@ -1,6 +1,8 @@
 //! Why a listener could not be opened: one line each, with what to do.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -83,6 +85,9 @@ fn file_advice(error: &io::Error, known: Errno, path: &str) -> String {
                  what has this name there"
             )
         }
+        Errno::ENOENT if Path::new(&folder).is_dir() => {
+            format!("; the file system of {folder} takes no sockets: choose another path")
+        }
         Errno::ENOENT => format!("; the folder {folder} is not there: make it first"),
         Errno::ENOTDIR => format!("; {folder} is not a folder"),
         Errno::EROFS => format!("; {folder} is mounted to be read only"),
@@ -92,17 +97,22 @@ fn file_advice(error: &io::Error, known: Errno, path: &str) -> String {
             "; a socket of another kind has this name: choose another path".to_owned()
         }
         Errno::ELOOP => "; the links on the way to it go round in a circle".to_owned(),
-        Errno::EADDRINUSE => TAKEN_NAME.to_owned(),
+        _ if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = |it: fs::Metadata| it.file_type().is_socket();
+            if fs::symlink_metadata(path).is_ok_and(|it| !is_socket(it)) {
+                "; choose another path, or move it away".to_owned()
+            } else {
+                "; stop the program that uses it (`ss -lpx` names it), or choose another path"
+                    .to_owned()
+            }
+        }
         // Paths that no socket can have are refused before the system sees them.
-        _ if error.kind() == io::ErrorKind::AddrInUse => TAKEN_NAME.to_owned(),
         _ if error.kind() == io::ErrorKind::InvalidInput => {
             "; a path has at most 107 bytes: choose a shorter one".to_owned()
         }
         _ => String::new(),
     }
 }
-
-const TAKEN_NAME: &str = "; stop what uses it (`ss -lpx` names programs), or choose another path";
 
 fn socket_advice(known: Errno, at: &str) -> &'static str {
     let is_low =
@@ -154,6 +164,8 @@ mod tests {
             (Errno::ENOENT, "unix:///none/a.sock", "the folder /none is not there"),
             (Errno::ENOENT, "unix://none/a.sock", "the folder none is not there"),
             (Errno::ENOTDIR, "unix:///etc/passwd/a", "/etc/passwd is not a folder"),
+            (Errno::ENOENT, "unix:///proc/a", "the file system of /proc takes no sockets"),
+            (Errno::EADDRINUSE, "unix:///proc", "move it away"),
             (Errno::EROFS, "unix:///proc/a", "/proc is mounted to be read only"),
             (Errno::ENAMETOOLONG, "unix:///a", "shorter path"),
             (Errno::EPROTOTYPE, "unix:///a", "another kind"),

@@ -4,8 +4,8 @@
 //! let alone what the daemon says of itself. Together they have a bound, too, for a flood may come from
 //! everywhere. What was held back is counted by address, and said soon.
 //!
-//! Invariant: every line is let through or counted; the table has at most [`PLACES`] entries, and those
-//! that find no place share one for each listener and kind.
+//! Invariant: every line is let through or counted; the table has a bound, and those that find no place
+//! in it share one for each listener and kind.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};

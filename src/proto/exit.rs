@@ -104,6 +104,10 @@ impl<E: End> Exit<E> {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
             }
+            if to.is_drained() {
+                // Somebody has looked whether an exit is here, and asks for nothing.
+                return Ok(Progress::Done);
+            }
             if !to.is_open() {
                 return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
             }
