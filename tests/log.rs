@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ fn fields(line: &str) -> BTreeMap<String, String> {
         );
         let known = fields.insert(key.to_owned(), value.to_owned());
         assert_eq!(known, None, "{key} stands twice in {line}");
+        let is_list = key == "certificate" || key == "announced" || key == "from";
+        assert!(is_list || !fields[key].contains('='), "{line}");
         rest = after.strip_prefix(' ').unwrap_or(after);
     }
     fields
@@ -70,7 +72,7 @@ fn nothing_that_a_peer_says_ends_its_field() {
     let line = daemon.wait_for_line("message listener=once");
     let keys: Vec<_> = fields(&line).into_keys().collect();
     assert_eq!(keys, ["listener", "peer", "text"]);
-    let escaped = r"\u{85}\u{9b}31m\u{202e}\u{2066}\u{2028}\u{feff}\u{a0}=\xe9\n";
+    let escaped = r"\u{85}\u{9b}31m\u{202e}\u{2066}\u{2028}\u{feff}\u{a0}\u{3d}\xe9\n";
     assert!(line.ends_with(&format!("{escaped}\"")), "{line}");
 
     let words = EVIL.replace(' ', "\u{a0}");
@@ -498,6 +500,23 @@ fn what_the_parent_did_with_signals_is_not_inherited() {
         daemon.signal("TERM");
         assert_eq!(daemon.wait().code(), Some(0), "{inherited}");
     }
+}
+
+#[test]
+fn a_service_manager_that_does_not_listen_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let _manager = UnixDatagram::bind(&path).expect("a socket");
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("an option");
+    while filler.send_to(b"full", &path).is_ok() {}
+    let mut command = turnstile(&["serve", "-c", "-"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut daemon = Daemon::launch(command, &listener("echo", "echo", ""));
+    daemon.wait_for_line("the service manager cannot be told READY=1: ");
+    assert_eq!(ask(&mut daemon.connect("echo"), b"served"), b"served");
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::proto::quote::{Quoted, Value};
+use crate::proto::quote::Value;
 
 /// After so long without a line, all of a rate is there again.
 const REST: Duration = Duration::from_secs(2);
@@ -221,10 +221,9 @@ impl Throttle {
             let _ = write!(named, " rest={rest}");
         }
         format!(
-            "held_back listener={} kind={kind} lines={lines} addresses={} from={}",
+            "held_back listener={} kind={kind} lines={lines} addresses={} from=\"{named}\"",
             Value(&self.listeners[listener]),
             counts.len(),
-            Quoted(named)
         )
     }
 

@@ -9,7 +9,7 @@
 use std::fmt::{self, Write};
 use std::str::FromStr;
 
-use super::quote::Word;
+use super::quote::{Pairs, Word};
 
 /// What a certificate says of its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Identity {
 /// As words that can stand in quotes: no name can be taken for more than one of them.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "subject={}", Word(self.subject.as_bytes()))?;
+        write!(f, "subject={}", Pairs(&self.subject))?;
         for name in &self.dns_names {
             write!(f, " dns:{}", Word(name.as_bytes()))?;
         }

@@ -5,9 +5,10 @@
 //!
 //! Invariant: nothing that a value holds ends it, ends its line, or changes how what stands beside it
 //! is read or shown. A backslash is `\\`; line ends and tabs are `\n`, `\r` and `\t`; a byte that is no
-//! text is `\x` and two digits; and a double quote (so that the next one ends the value, also for those
-//! who know nothing of backslashes), what nobody sees, and what moves other characters about (controls,
-//! bidirectional marks, line separators, joiners, blanks of other widths) is `\u{...}`.
+//! text is `\x` and two digits. `\u{...}` is a double quote or an equals sign, so that a program which looks
+//! for `key=` or for the next quote, and knows nothing of backslashes, finds no other than ours; what
+//! nobody sees; and what moves other characters about (controls, bidirectional marks, line separators,
+//! joiners, blanks of other widths).
 
 use std::fmt::{self, Display, Write};
 
@@ -30,7 +31,7 @@ pub struct Quoted<T>(pub T);
 impl<T: Display> Display for Quoted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        write!(Escape { to: f, blanks: false }, "{}", self.0)?;
+        write!(Escape::sentence(f), "{}", self.0)?;
         f.write_char('"')
     }
 }
@@ -41,7 +42,7 @@ pub struct QuotedBytes<'a>(pub &'a [u8]);
 impl Display for QuotedBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        Escape { to: f, blanks: false }.write_bytes(self.0)?;
+        Escape::sentence(f).write_bytes(self.0)?;
         f.write_char('"')
     }
 }
@@ -52,7 +53,16 @@ pub struct Word<'a>(pub &'a [u8]);
 
 impl Display for Word<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escape { to: f, blanks: true }.write_bytes(self.0)
+        Escape { blanks: true, ..Escape::sentence(f) }.write_bytes(self.0)
+    }
+}
+
+/// The same for a word that holds pairs of its own, and has a backslash before any other equals sign.
+pub struct Pairs<'a>(pub &'a str);
+
+impl Display for Pairs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escape { to: f, blanks: true, equals: false }.write_str(self.0)
     }
 }
 
@@ -83,9 +93,15 @@ struct Escape<'a, 'f> {
     to: &'a mut fmt::Formatter<'f>,
     /// Whether blanks are escaped.
     blanks: bool,
+    /// Whether equals signs are.
+    equals: bool,
 }
 
-impl Escape<'_, '_> {
+impl<'a, 'f> Escape<'a, 'f> {
+    fn sentence(to: &'a mut fmt::Formatter<'f>) -> Self {
+        Self { to, blanks: false, equals: true }
+    }
+
     fn write_bytes(&mut self, bytes: &[u8]) -> fmt::Result {
         for chunk in bytes.utf8_chunks() {
             self.write_str(chunk.valid())?;
@@ -104,6 +120,7 @@ impl Write for Escape<'_, '_> {
                 '\\' => self.to.write_str("\\\\"),
                 '"' => escape(self.to, character),
                 ' ' if self.blanks => escape(self.to, character),
+                '=' if self.equals => escape(self.to, character),
                 other => show(self.to, other),
             }?;
         }
@@ -192,7 +209,7 @@ mod tests {
         let others = [
             ("", "\"\""),
             ("a b", "\"a b\""),
-            ("a=b", "\"a=b\""),
+            ("a=b", r#""a\u{3d}b""#),
             ("a\"b\\", r#""a\u{22}b\\""#),
             ("\0\x1b[31m\r\n\t\x7f", r#""\u{0}\u{1b}[31m\r\n\t\u{7f}""#),
             ("\u{85}\u{9b}", r#""\u{85}\u{9b}""#),
@@ -209,7 +226,8 @@ mod tests {
             assert_eq!(Quoted(value).to_string(), expected);
         }
         assert_eq!(QuotedBytes(b"caf\xe9 \xff").to_string(), r#""caf\xe9 \xff""#);
-        assert_eq!(Word(b"a b\"\xe9=").to_string(), r#"a\u{20}b\u{22}\xe9="#);
+        assert_eq!(Word(b"a b\"\xe9=").to_string(), r#"a\u{20}b\u{22}\xe9\u{3d}"#);
+        assert_eq!(Pairs("CN=a b\\=c").to_string(), r"CN=a\u{20}b\\=c");
         assert_eq!(Line("a \"b\"\n\u{202e}").to_string(), r#"a "b"\n\u{202e}"#);
     }
 
@@ -226,7 +244,8 @@ mod tests {
             let (read, rest) = unquote(&rest[3..]).expect("quoted");
             prop_assert_eq!(read, bytes.clone());
             prop_assert_eq!(rest, " c");
-            prop_assert!(!Word(&bytes).to_string().contains(' '));
+            prop_assert!(!Word(&bytes).to_string().contains([' ', '=', '"']));
+            prop_assert_eq!(line.matches('=').count(), 2);
         }
     }
 }

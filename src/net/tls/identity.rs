@@ -71,7 +71,7 @@ fn subject(name: &X509Name<'_>) -> String {
 
 fn push_escaped(text: &mut String, value: &str) {
     for character in value.chars() {
-        if matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';') {
+        if matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') {
             text.push('\\');
         }
         text.push(character);
