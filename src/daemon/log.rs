@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::env;
 use std::ffi::OsString;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -27,37 +28,47 @@ const DETAIL: &str = "turnstile::loop";
 /// Writes what happens as lines, one for each connection that ends.
 pub struct LogObserver {
     throttle: Rc<RefCell<Throttle>>,
+    /// The peer of the line that is made, as it stands there.
+    peer: String,
 }
+
+/// What a line begins with, how grave that is, and what it counts as.
+type Head = (&'static str, Level, Kind);
 
 impl LogObserver {
     /// An observer that writes through the `log` crate as much as `throttle` lets through.
     #[must_use]
     pub fn new(throttle: Rc<RefCell<Throttle>>) -> Self {
-        Self { throttle }
+        Self { throttle, peer: String::new() }
     }
 
-    /// Whether a line of this kind is to be said, at this level.
-    fn says(&self, level: Level, kind: Kind, Subject { name, peer, .. }: &Subject<'_>) -> bool {
-        log::log_enabled!(level)
-            && self.throttle.borrow_mut().passes(name, kind, &peer.to_string(), Instant::now())
-    }
-
-    fn tell_end(&self, subject: &Subject<'_>, end: &Summary<'_>) {
-        let Subject { name, peer, .. } = subject;
-        let (level, kind, word) = if end.left_silently {
-            (Level::Debug, Kind::Refused, "silent")
-        } else if matches!(end.reason, CloseReason::Failed(Side::Local, _)) {
-            (Level::Warn, Kind::Failed, "failed")
-        } else if end.was_declined {
-            (Level::Info, Kind::Declined, "closed")
-        } else if end.was_admitted || *end.reason == CloseReason::Stopped {
-            (Level::Info, Kind::Closed, "closed")
-        } else {
-            (Level::Info, Kind::Refused, "refused")
-        };
-        if self.says(level, kind, subject) {
-            log::log!(level, "{word} listener={} peer={peer} {end}", Value(name));
+    /// Writes a line, if one of its level and kind may be said.
+    fn tell(&mut self, head: Head, subject: &Subject<'_>, rest: fmt::Arguments<'_>) {
+        let (word, level, kind) = head;
+        if !log::log_enabled!(level) {
+            return;
         }
+        self.peer.clear();
+        let _ = write!(self.peer, "{}", subject.peer);
+        let Self { throttle, peer } = self;
+        if throttle.borrow_mut().passes(subject.name, kind, peer, Instant::now()) {
+            log::log!(level, "{word} listener={} peer={peer} {rest}", Value(subject.name));
+        }
+    }
+}
+
+/// How the end of a connection is told.
+fn head(end: &Summary<'_>) -> Head {
+    if end.left_silently {
+        ("silent", Level::Debug, Kind::Refused)
+    } else if matches!(end.reason, CloseReason::Failed(Side::Local, _)) {
+        ("failed", Level::Warn, Kind::Failed)
+    } else if end.was_declined {
+        ("closed", Level::Info, Kind::Declined)
+    } else if end.was_admitted || *end.reason == CloseReason::Stopped {
+        ("closed", Level::Info, Kind::Closed)
+    } else {
+        ("refused", Level::Info, Kind::Refused)
     }
 }
 
@@ -67,41 +78,35 @@ impl Observer for LogObserver {
     }
 
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
-        let Subject { key, name, peer } = subject;
-        let listener = Value(name);
+        let refused = |kind| ("refused", Level::Warn, kind);
         match event {
-            Event::Closed(end) => self.tell_end(subject, end),
+            Event::Closed(end) => self.tell(head(end), subject, format_args!("{end}")),
             Event::Refused(reason) => {
-                if self.says(Level::Warn, Kind::Refused, subject) {
-                    log::warn!("refused listener={listener} peer={peer} reason={}", Quoted(reason));
-                }
+                let reason = Quoted(reason);
+                self.tell(refused(Kind::Refused), subject, format_args!("reason={reason}"));
             }
             Event::Denied { target, reason } => {
-                if self.says(Level::Warn, Kind::Denied, subject) {
-                    let reason = Quoted(reason);
-                    log::warn!(
-                        "refused listener={listener} peer={peer} target={} reason={reason}",
-                        Value(target)
-                    );
-                }
+                let (target, reason) = (Value(target), Quoted(reason));
+                let rest = format_args!("target={target} reason={reason}");
+                self.tell(refused(Kind::Denied), subject, rest);
             }
             Event::Trouble(what) => {
-                if self.says(Level::Warn, Kind::Own, subject) {
-                    log::warn!("refused listener={listener} peer={peer} reason={}", Quoted(what));
-                }
+                let reason = Quoted(what);
+                self.tell(refused(Kind::Own), subject, format_args!("reason={reason}"));
             }
             Event::Message(bytes) => {
-                if self.says(Level::Info, Kind::Message, subject) {
-                    let text = QuotedBytes(bytes);
-                    log::info!("message listener={listener} peer={peer} text={text}");
+                let (text, head) = (QuotedBytes(bytes), ("message", Level::Info, Kind::Message));
+                self.tell(head, subject, format_args!("text={text}"));
+            }
+            detail => {
+                let Subject { key, name, peer } = subject;
+                match key {
+                    Some(key) => {
+                        log::trace!(target: DETAIL, "turn {turn} #{key} {name} {peer} {detail}");
+                    }
+                    None => log::trace!(target: DETAIL, "turn {turn} {detail}"),
                 }
             }
-            detail => match key {
-                Some(key) => {
-                    log::trace!(target: DETAIL, "turn {turn} #{key} {name} {peer} {detail}");
-                }
-                None => log::trace!(target: DETAIL, "turn {turn} {detail}"),
-            },
         }
     }
 }

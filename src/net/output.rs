@@ -20,13 +20,16 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use nix::sys::stat::{Mode, SFlag, fstat, major};
+use nix::sys::stat::{Mode, SFlag, fstat, major, makedev};
 use nix::unistd::{isatty, write};
 
 use super::signal;
 
 /// The device number of memory: `/dev/null` and its like, which never wait.
 const MEMORY_DEVICES: u64 = 1;
+
+/// The device number of `/dev/ptmx`.
+const MASTER: u64 = makedev(5, 2);
 
 /// A descriptor that is written to without waiting.
 #[derive(Debug)]
@@ -118,6 +121,8 @@ fn way(descriptor: BorrowedFd<'_>) -> Way {
         SFlag::S_IFREG | SFlag::S_IFBLK => Way::AsItIs,
         SFlag::S_IFSOCK => Way::Message,
         SFlag::S_IFIFO => anew(descriptor),
+        // Opened anew, the master of a pseudo-terminal is that of another one.
+        SFlag::S_IFCHR if status.st_rdev == MASTER => Way::ForTheMoment,
         SFlag::S_IFCHR if isatty(descriptor) == Ok(true) => {
             // `stty tostop` would stop the whole process for a line of its log.
             signal::write_from_the_background();

@@ -115,16 +115,13 @@ impl<'a, 'f> Escape<'a, 'f> {
 
 impl Write for Escape<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            match character {
-                '\\' => self.to.write_str("\\\\"),
-                '"' => escape(self.to, character),
-                ' ' if self.blanks => escape(self.to, character),
-                '=' if self.equals => escape(self.to, character),
-                other => show(self.to, other),
-            }?;
-        }
-        Ok(())
+        let Self { to, blanks, equals } = self;
+        write_kept(to, text, |character| match character {
+            '"' | '\\' => false,
+            ' ' => !*blanks,
+            '=' => !*equals,
+            other => is_seen(other),
+        })
     }
 }
 
@@ -133,22 +130,31 @@ struct Unseen<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl Write for Unseen<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|character| show(self.0, character))
+        write_kept(self.0, text, is_seen)
     }
 }
 
-fn show(to: &mut fmt::Formatter<'_>, character: char) -> fmt::Result {
-    match character {
-        '\n' => to.write_str("\\n"),
-        '\r' => to.write_str("\\r"),
-        '\t' => to.write_str("\\t"),
-        it if is_seen(it) => to.write_char(it),
-        it => escape(to, it),
+/// Writes a text of which every character is escaped that is not to be kept.
+fn write_kept(
+    to: &mut fmt::Formatter<'_>,
+    text: &str,
+    is_kept: impl Fn(char) -> bool,
+) -> fmt::Result {
+    let mut rest = text;
+    while let Some(at) = rest.find(|character| !is_kept(character)) {
+        to.write_str(&rest[..at])?;
+        let mut characters = rest[at..].chars();
+        match characters.next() {
+            Some('\\') => to.write_str("\\\\"),
+            Some('\n') => to.write_str("\\n"),
+            Some('\r') => to.write_str("\\r"),
+            Some('\t') => to.write_str("\\t"),
+            Some(other) => write!(to, "{}", other.escape_unicode()),
+            None => Ok(()),
+        }?;
+        rest = characters.as_str();
     }
-}
-
-fn escape(to: &mut fmt::Formatter<'_>, character: char) -> fmt::Result {
-    write!(to, "{}", character.escape_unicode())
+    to.write_str(rest)
 }
 
 /// Whether a character is seen, and leaves its neighbours alone. What the standard library does not
