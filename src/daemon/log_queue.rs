@@ -108,6 +108,10 @@ impl<D: AsFd> Lines<D> {
     }
 
     fn push(&mut self, line: &[u8]) {
+        if self.waiting.len() + line.len() > QUEUE_LIMIT {
+            // One turn may have more to say than the queue holds, to a reader who is quick.
+            self.write_waiting();
+        }
         if self.waiting.len() + line.len() <= QUEUE_LIMIT {
             self.waiting.extend_from_slice(line);
         } else {
@@ -201,7 +205,8 @@ mod tests {
         }
         lines.write();
         assert!(!lines.waiting.is_empty(), "a pipe holds 64 KiB, the queue had 256");
-        assert_eq!(lines.lost, 1000 - (QUEUE_LIMIT / line.len()) as u64);
+        let lost = lines.lost;
+        assert!((600..744).contains(&lost), "all but what they hold: {lost}");
 
         let mut read = 0;
         while !lines.waiting.is_empty() {
@@ -211,7 +216,8 @@ mod tests {
         drop(lines);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
-        assert!(rest.ends_with("Z WARN ] 744 log lines were lost: nobody read them\n"), "{read}");
+        let told = format!("Z WARN ] {lost} log lines were lost: nobody read them\n");
+        assert!(rest.ends_with(&told), "{read}");
     }
 
     #[test]
