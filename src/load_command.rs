@@ -2,7 +2,6 @@
 //! text and an exit code.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,17 +50,19 @@ const REACHED: f64 = 0.98;
 
 /// Runs `turnstile load`.
 pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let log = turnstile::daemon::log::start_eager("warn");
     let (objectives, output) = (words.objective.clone(), words.output.clone());
     let finds_rate = words.find_rate;
     let plan = plan(words)?;
     if let Err(error) = plan.check() {
-        let _ = writeln!(io::stderr(), "turnstile: {error}");
+        crate::say(&format!("turnstile: {error}\n"));
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     check_writable(&output)?;
     let mut outcome =
         if finds_rate { find_rate(&plan, &objectives)? } else { judged(plan, &objectives)? };
+    log.finish();
+    turnstile::net::signal::end_at_once()?;
     publish(&mut outcome, &output)?;
     Ok(exit_code(&outcome))
 }
@@ -223,7 +224,7 @@ fn tell_step(rate: f64, reached: bool, outcome: &Outcome) {
         })
         .collect();
     let reached = if reached { "reached" } else { "not reached" };
-    let _ = writeln!(io::stderr(), "{rate:.0} a second {reached}; {}", found.join("; "));
+    crate::say(&format!("{rate:.0} a second {reached}; {}\n", found.join("; ")));
 }
 
 fn read(file: &Path) -> anyhow::Result<Outcome> {
@@ -262,7 +263,7 @@ fn publish(outcome: &mut Outcome, output: &cli::Output) -> anyhow::Result<()> {
 
 /// How wide the terminal is that the report goes to; where it is none, how wide most are.
 fn width() -> usize {
-    panel::width_of(&io::stdout())
+    panel::width_of(&std::io::stdout())
 }
 
 fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {

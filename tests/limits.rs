@@ -354,20 +354,31 @@ fn only_who_comes_to_the_gate_and_does_not_pass_it_is_refused_there() {
     asked(&daemon).write_all(&[0; 16]).expect("a wrong answer");
     drop(asked(&daemon));
     reset(asked(&daemon));
+    asked(&daemon).write_all(&[0; 5]).expect("a part of one");
     let mut unsecured = daemon.connect("tls");
     unsecured.write_all(b"this is no TLS").expect("sent");
     let _alert = rest(&mut unsecured);
     drop(unsecured);
+    let mut hesitant = daemon.connect("tls");
+    hesitant.write_all(b"\x16\x03\x01").expect("sent");
+    drop(hesitant);
+    drop(daemon.connect("tls"));
+    reset(daemon.connect("tls"));
     let mut admitted = daemon.connect("gate");
     pass_gate(&mut admitted, DEMO);
     assert_eq!(ask(&mut admitted, b"in"), b"IN");
     drop(admitted);
-    daemon.wait_for_lines("refused listener=gate", 3);
-    daemon.wait_for_line("refused listener=tls");
+    daemon.wait_for_lines("refused listener=gate", 2);
+    daemon.wait_for_lines("refused listener=tls", 2);
     daemon.wait_for_line("closed listener=gate");
     let _stopped_there = asked(&daemon);
-    assert_eq!(count(&mut daemon, "refused_at_gate"), 3);
-    daemon.wait_for_line("the program was stopped");
+    assert_eq!(count(&mut daemon, "refused_at_gate"), 2);
+    let counts = daemon.wait_for_line("the program was stopped");
+    assert!(counts.contains(" closed listener=gate"), "it was not refused: {counts}");
+    let counts = daemon.wait_for_line("stopped ");
+    assert!(counts.contains(" refused_by_tls=2 "), "{counts}");
+    assert!(counts.contains(" silent=4 "), "those who said nothing: {counts}");
+    assert_eq!(daemon.lines("refused ").len(), 4);
 }
 
 #[test]

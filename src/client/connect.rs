@@ -1,6 +1,6 @@
 //! `turnstile connect`: one session between a server and the terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use super::tls::Security;
 use crate::config::{Address, ResolveError};
 use crate::net::clock::SystemClock;
 use crate::net::dial::{self, Race, Target, Terms};
+use crate::net::output;
 use crate::net::reactor::{Context, Next, Reactor, Source};
 use crate::net::remote::Remote;
 use crate::net::stdio::Stdio;
@@ -22,6 +23,9 @@ use crate::proto::end::{End, Side, Standing, Turn};
 use crate::proto::event::Readiness;
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::session::{Admission, CloseReason, Deadline, Session, StateName, Step, Timeouts};
+
+/// How long somebody is waited for who reads no talk.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How many bytes wait in each direction at the most.
 const BUFFER: usize = 64 * 1024;
@@ -263,7 +267,7 @@ impl Call {
         let own = socket.peer_certificates().and_then(<[_]>::first);
         if let (Some(security), Some(own)) = (wanted, own) {
             security.show_certificate = false;
-            let _ = write!(io::stderr(), "{}", certificate::describe(own));
+            output::say(&certificate::describe(own), PATIENCE);
         }
     }
 
@@ -308,11 +312,11 @@ impl Call {
         } else if self.remark_at.is_some_and(|at| at <= now) {
             self.remark_at = None;
             let address = &self.request.address;
-            let _ = writeln!(
-                io::stderr(),
+            let remark = format!(
                 "turnstile: {address} has sent no challenge yet; if there is no gate, connect with \
-                 --auth none"
+                 --auth none\n"
             );
+            output::say(&remark, Duration::ZERO);
         }
     }
 

@@ -5,9 +5,10 @@
 //! they are: all of the input, then the end of the stream; and all that comes back is printed. That
 //! the server has ended its side does not end the input: it may go on reading (TCP's half-close).
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
+use crate::net::output;
 use crate::net::stdio::Stdio;
 use crate::proto::end::{End, Progress, Turn};
 use crate::proto::pipe::Pipe;
@@ -308,7 +309,7 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
 
 /// Talk goes to standard error, so that standard output holds only what the server sent.
 fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    output::say(text, Duration::ZERO);
 }
 
 #[cfg(test)]

@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-/// The longest duration that is taken: a year of 365 days.
-pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest duration that is taken: a hundred years of 365 days. Any moment that far away can be
+/// reckoned with.
+pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A text is not a quantity of the kind that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not numbers with units of time.
-    #[error("`{0}` is not a duration such as 250ms, 1.5s, 10m, 1h or 1m30s")]
+    #[error("`{0}` is not a duration such as 250ms, 1.5s, 10m, 1h, 1m30s or 30d")]
     Duration(String),
     /// More than [`MAX_DURATION`].
-    #[error("`{0}` is too long: the longest duration is 8760h")]
+    #[error("`{0}` is too long: the longest duration is 36500d")]
     TooLong(String),
     /// Not a whole number and a unit of size.
     #[error("`{0}` is not a size such as 512B, 64KiB or 1MiB")]
@@ -25,7 +26,9 @@ pub enum UnitError {
     Mode(String),
 }
 
-const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+/// Days are read and not shown: `24h` is as good.
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A duration as a limit. Zero sets none.
@@ -37,8 +40,8 @@ pub fn limit(duration: Duration) -> Option<Duration> {
 /// The most digits that a part of a duration may have on either side of its point.
 const MOST_DIGITS: usize = 15;
 
-/// Reads a duration such as `250ms`, `1.5s`, `10m` or `1h`, or several such parts, the largest unit
-/// first, as in `1h30m`. Anything finer than a millisecond is refused.
+/// Reads a duration such as `250ms`, `1.5s`, `10m`, `1h` or `30d`, or several such parts, the largest
+/// unit first, as in `1h30m`. Anything finer than a millisecond is refused.
 ///
 /// # Errors
 /// The text is anything else, or longer than [`MAX_DURATION`].
@@ -86,7 +89,7 @@ fn milliseconds(number: &str, unit: u64) -> Option<u64> {
 pub fn show_duration(duration: Duration) -> String {
     match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
         0 => "0s".to_owned(),
-        ms => show_unit(ms, &DURATION_UNITS),
+        ms => show_unit(ms, &DURATION_UNITS[1..]),
     }
 }
 
@@ -150,12 +153,15 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)));
             assert_eq!(show_duration(Duration::from_millis(ms)), text);
         }
+        let ten_years = Duration::from_secs(3650 * 86_400);
+        assert_eq!(parse_duration("3650d"), Ok(ten_years));
+        assert_eq!(show_duration(ten_years), "87600h");
         assert_eq!(parse_duration("0ms"), Ok(Duration::ZERO));
         assert_eq!(show_duration(Duration::ZERO), "0s");
-        for text in ["", "s", "10", "-1s", "10 s", "10S", "1d"] {
+        for text in ["", "s", "10", "-1s", "10 s", "10S", "1w", "99999999999999999999s"] {
             assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())));
         }
-        for text in ["8761h", "18446744073709551615h"] {
+        for text in ["36501d", "876001h", "18446744073709551615h"] {
             assert_eq!(parse_duration(text), Err(UnitError::TooLong(text.to_owned())));
         }
     }
@@ -208,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_back(ms in 0u64..=31_536_000_000, bytes: u32, mode in 0u32..=0o777) {
+        fn what_is_shown_is_read_back(ms in 0u64..=3_153_600_000_000, bytes: u32, mode in 0u32..=0o777) {
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
             let bytes = bytes as usize;

@@ -156,7 +156,8 @@ impl Acceptor {
                 Accept::Exhausted(_) if Self::frees_descriptors(context) => return Next::Again,
                 Accept::Exhausted(error) => {
                     if !was_paused {
-                        self.refuse(&"", &format!("accepting pauses: {error}"), context);
+                        let trouble = format!("accepting pauses: {error}");
+                        context.watch(&self.offer.name, &"").report(&Event::Trouble(&trouble));
                     }
                     return self.pause(context);
                 }

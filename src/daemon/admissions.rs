@@ -66,8 +66,16 @@ pub struct Counts {
     /// Connections whose proxy did not say for whom they were, as it had to.
     pub bad_proxy_headers: u64,
     /// Connections whose peer came to the gate and did not pass it: its answer was wrong, late, or
-    /// never came.
+    /// not whole.
     pub refused_at_gate: u64,
+    /// Connections that did not come to the end of their TLS handshake.
+    pub refused_by_tls: u64,
+    /// Connections that were let in, and whose wish to be carried somewhere was refused.
+    pub refused_requests: u64,
+    /// Connections that left without a byte before they were let in: looks at whether somebody listens.
+    pub silent: u64,
+    /// Connections that were let in, and ended because the connection onward failed.
+    pub failed: u64,
     /// Times that accepting paused, for want of descriptors or memory or because of nothing but
     /// losses.
     pub accept_pauses: u64,
@@ -88,14 +96,19 @@ impl fmt::Display for Counts {
         write!(
             f,
             "accepted={} over_limit={} over_ip_limit={} made_room={} bad_proxy_headers={} \
-             refused_at_gate={} accept_pauses={} accept_failures={} datagrams={} \
-             datagrams_dropped={} sockets_rebound={} forward_loops={}",
+             refused_at_gate={} refused_by_tls={} refused_requests={} silent={} failed={} \
+             accept_pauses={} accept_failures={} datagrams={} datagrams_dropped={} \
+             sockets_rebound={} forward_loops={}",
             self.accepted,
             self.over_limit,
             self.over_ip_limit,
             self.made_room,
             self.bad_proxy_headers,
             self.refused_at_gate,
+            self.refused_by_tls,
+            self.refused_requests,
+            self.silent,
+            self.failed,
             self.accept_pauses,
             self.accept_failures,
             self.datagrams,

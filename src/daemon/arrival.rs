@@ -17,13 +17,14 @@ use std::time::Instant;
 
 use super::DaemonSource;
 use super::connection::{Connection, Offer};
-use super::host::Phase;
+use super::host::{Host, Phase};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Readiness};
 use crate::proto::proxy_protocol::{self, Announced, HEADER_LIMIT, Malformed};
+use crate::proto::quote::{Quoted, Value};
 use crate::proto::reason::CloseReason;
 
 /// An accepted connection without its header.
@@ -40,6 +41,8 @@ pub struct Arrival {
     depth: u8,
     /// Whether the proxy has ended its side.
     is_cut: bool,
+    /// Whether anything came.
+    has_heard: bool,
 }
 
 /// Why there will be no header.
@@ -63,8 +66,16 @@ impl Arrival {
         let limits = [timeouts.proxy.or(timeouts.idle), timeouts.lifetime];
         let limit = limits.into_iter().flatten().min();
         let until = limit.and_then(|limit| now.checked_add(limit));
-        let (stream, reserved) = (Some(stream), None);
-        Self { stream, peer: proxy, offer, until, reserved, depth: 0, is_cut: false }
+        Self {
+            stream: Some(stream),
+            peer: proxy,
+            offer,
+            until,
+            reserved: None,
+            depth: 0,
+            is_cut: false,
+            has_heard: false,
+        }
     }
 
     /// Remembers how many of our own calls have led here.
@@ -93,6 +104,7 @@ impl Arrival {
                 Next::Wait
             }
             Err(error) => {
+                context.host.admissions.counts.accept_failures += 1;
                 self.turn_away(&error, context);
                 Next::Close
             }
@@ -107,7 +119,12 @@ impl Arrival {
     /// Looks whether the header is whole, and begins the connection when it is.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         if context.host.phase == Phase::Stopping {
-            self.turn_away(&CloseReason::Stopped, context);
+            context.host.admissions.leave(context.waker(), None);
+            let (name, peer) = (Value(&self.offer.name), &self.peer);
+            log::info!(
+                "closed listener={name} peer={peer} reason={}",
+                Quoted(CloseReason::Stopped)
+            );
             return Next::Close;
         }
         if context.host.admissions.is_leaving(context.waker()) {
@@ -117,6 +134,14 @@ impl Arrival {
         match self.hear(context.now) {
             Ok(None) => return Next::Wait,
             Ok(Some(announced)) => self.begin(announced, context),
+            Err(NoHeader::Cut | NoHeader::Failed(_)) if !self.has_heard => {
+                let waker = context.waker();
+                let Host { admissions, .. } = &mut *context.host;
+                admissions.counts.silent += 1;
+                admissions.leave(waker, None);
+                let (name, peer) = (Value(&self.offer.name), &self.peer);
+                log::debug!("silent listener={name} peer={peer}");
+            }
             Err(reason) => {
                 context.host.admissions.counts.bad_proxy_headers += 1;
                 self.turn_away(&reason, context);
@@ -139,6 +164,7 @@ impl Arrival {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             outcome => outcome?,
         };
+        self.has_heard |= waiting > 0;
         match proxy_protocol::read(&bytes[..waiting])? {
             Some((announced, len)) => {
                 stream.read_exact(&mut bytes[..len])?;
@@ -162,6 +188,7 @@ impl Arrival {
             }
         };
         if let Err(error) = context.deregister(&mut stream) {
+            context.host.admissions.counts.accept_failures += 1;
             return self.turn_away(&error, context);
         }
         match context.host.admissions.name(self.offer.source_of(&self.peer)) {

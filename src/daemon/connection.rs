@@ -1,5 +1,6 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 
 use super::DaemonSource;
+use super::admissions::Counts;
 use super::host::{Host, Nonces, Phase};
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
@@ -26,7 +28,7 @@ use crate::proto::pipe::Pipe;
 use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
 use crate::proto::resolver::Requester;
 use crate::proto::service::Kind;
-use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
+use crate::proto::session::{Admission, CloseReason, Reached, Session, StateName, Step, Timeouts};
 
 /// What closing a connection costs, with its line in the log, in nanoseconds.
 const CLOSE_COST: u64 = 8_000;
@@ -77,6 +79,15 @@ impl Service {
     #[must_use]
     pub fn calls_onward(&self) -> bool {
         !matches!(self, Self::Own(_))
+    }
+
+    /// Writes where the bytes of a peer would go that was not let in.
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Forward { targets, .. } => targets.write_route(0, f),
+            Self::Connect { .. } => f.write_str(" target=-"),
+        }
     }
 
     /// The end for a peer that was let in `now`.
@@ -370,9 +381,28 @@ impl Connection {
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
         admissions.leave(waker, self.offer.source_of(&self.peer));
-        let is_refused = !matches!(reason, CloseReason::Stopped | CloseReason::MadeRoom);
-        if self.session.is_at_gate() && is_refused {
-            admissions.counts.refused_at_gate += 1;
+        self.count(&reason, &mut admissions.counts);
+    }
+
+    /// Counts what became of the peer.
+    fn count(&self, reason: &CloseReason, counts: &mut Counts) {
+        if matches!(reason, CloseReason::Stopped | CloseReason::MadeRoom) {
+            return;
+        }
+        if self.session.left_silently(reason) {
+            counts.silent += 1;
+            return;
+        }
+        match self.session.reached() {
+            Reached::Nothing => counts.refused_by_tls += 1,
+            Reached::Gate => counts.refused_at_gate += 1,
+            Reached::Inside if matches!(reason, CloseReason::Failed(Side::Local, _)) => {
+                counts.failed += 1;
+            }
+            Reached::Inside if self.session.local_ref().has_declined() => {
+                counts.refused_requests += 1;
+            }
+            Reached::Inside => {}
         }
     }
 }
@@ -426,6 +456,19 @@ impl End for Local {
             Self::Service(service) => service.dispose(pool),
             Self::Forward(forward) => forward.dispose(pool),
             Self::Exit(exit) => exit.dispose(pool),
+        }
+    }
+
+    fn has_declined(&self) -> bool {
+        matches!(self, Self::Exit(exit) if exit.has_declined())
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmade(offer) => offer.service.write_route(f),
+            Self::Service(service) => service.write_route(f),
+            Self::Forward(forward) => forward.write_route(f),
+            Self::Exit(exit) => exit.write_route(f),
         }
     }
 }

@@ -168,12 +168,12 @@ impl Datagrams {
             self.server = None;
             let wait = self.revival.note_death(context.now);
             let why = format!("the UDP socket has died: {error}; it is bound anew in {wait:?}");
-            context.watch(&self.name, &"").report(&Event::Refused(&why));
+            context.watch(&self.name, &"").report(&Event::Trouble(&why));
             return Next::Again;
         }
         if self.revival.is_first_error() {
             let why = format!("receiving failed and goes on: {error}");
-            context.watch(&self.name, &"").report(&Event::Refused(&why));
+            context.watch(&self.name, &"").report(&Event::Trouble(&why));
         }
         if next == revival::Next::Rest { Next::Wait } else { Next::Again }
     }
@@ -197,7 +197,7 @@ impl Datagrams {
                     "udp://{} cannot be bound anew: {error}; trying again in {wait:?}",
                     self.address
                 );
-                context.watch(&self.name, &"").report(&Event::Refused(&why));
+                context.watch(&self.name, &"").report(&Event::Trouble(&why));
                 false
             }
         }

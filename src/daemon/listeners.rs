@@ -26,6 +26,7 @@ use crate::net::udp::UdpServer;
 use crate::proto::exit::Allowed;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
+use crate::proto::quote::Value;
 use crate::proto::resolver::Lookup;
 use crate::proto::service::Kind;
 
@@ -180,7 +181,8 @@ fn service(
             }
             lines.extend(upstream.target.clone().map(|target| Line::Ask(target, listener.head)));
             let limits = Limits { connect: *connect, user_timeout: listener.user_timeout };
-            let targets = Rc::new(Targets::new(targets, limits));
+            let targets = Targets::new(targets, limits).asking(upstream.target.clone());
+            let targets = Rc::new(targets);
             Ok(Service::Forward { targets, lines, announces: upstream.proxy_protocol })
         }
     }
@@ -267,8 +269,9 @@ fn datagrams(
 
 fn log_listening(listener: &plan::Listener, address: String, source: DaemonSource) -> Opened {
     log::info!(
-        "listening listener={} address={address} tls={} service={} auth={}",
-        listener.name,
+        "listening listener={} address={} tls={} service={} auth={}",
+        Value(&listener.name),
+        Value(&address),
         if listener.tls.is_some() { "yes" } else { "no" },
         service_name(&listener.service),
         listener.gate.as_ref().map_or("none", |gate| gate.digest.name()),

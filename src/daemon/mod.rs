@@ -18,7 +18,7 @@
 //! | [`waiting`] | those who were not admitted, and who of them makes room for others |
 //! | [`manager`] | tells systemd, or who stands in for it, how far the daemon has come |
 //! | [`stop`] | signals, and the drain that follows |
-//! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
+//! | [`log`], [`throttle`], [`log_queue`] | the observer that writes the log, how often, and how its lines get out |
 
 pub mod acceptor;
 pub mod admissions;
@@ -28,6 +28,7 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod log_queue;
 pub mod loops;
 pub mod manager;
 pub mod open_error;

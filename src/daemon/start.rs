@@ -1,7 +1,10 @@
 //! From a plan to a running daemon: everything that can fail or block happens here, before the
 //! first connection is accepted.
 
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,11 +13,12 @@ use rand::RngExt;
 
 use super::admissions::{Admissions, MAX_LEAVING, Places};
 use super::host::{Host, Nonces, Phase};
-use super::log::{LogObserver, LogQueue};
+use super::log::{self, LogObserver, LogQueue};
 use super::loops::Loops;
 use super::open_error::OpenError;
 use super::own_calls::OwnCalls;
 use super::stop::Stop;
+use super::throttle::Throttle;
 use super::{DaemonSource, listeners, manager};
 use crate::config::{Limits, Plan, Service};
 use crate::net::clock::SystemClock;
@@ -53,7 +57,14 @@ pub enum StartError {
 /// A daemon whose listeners are open.
 pub struct Daemon {
     reactor: Reactor<DaemonSource>,
+    said: Said,
     bound: Vec<String>,
+}
+
+/// What the log says, on its way.
+struct Said {
+    queue: LogQueue,
+    throttle: Rc<RefCell<Throttle>>,
 }
 
 impl Daemon {
@@ -63,7 +74,7 @@ impl Daemon {
     /// Where one listener cannot be opened, none stays open.
     pub fn open(plan: &Plan, log: &LogQueue) -> Result<Self, StartError> {
         for warning in plan.warnings(Timestamp::now()) {
-            log::warn!("{warning}");
+            ::log::warn!("{warning}");
         }
         raise_descriptor_limit(descriptors(plan));
         let host = Host {
@@ -78,18 +89,20 @@ impl Daemon {
             failure: None,
         };
         let pool = Pool::new(plan.limits.buffer, BLOCKS_KEPT);
-        let mut reactor = Reactor::new(pool, Box::new(LogObserver::new()), host)?;
+        let said = Said { queue: log.clone(), throttle: Rc::default() };
+        let observer = LogObserver::new(Rc::clone(&said.throttle));
+        let mut reactor = Reactor::new(pool, Box::new(observer), host)?;
         // Before the first listener: whoever reads that it listens may send a signal at once.
-        let stop = Stop::new(StopSignals::new()?, plan.limits.drain);
+        let stop = Stop::new(StopSignals::with_requests()?, plan.limits.drain);
         reactor.spawn(DaemonSource::Stop(Box::new(stop)));
         let key_log = KeyLogFile::from_environment()?;
         if let Some(key_log) = &key_log {
-            log::warn!("{}", key_log.warning());
+            ::log::warn!("{}", key_log.warning());
         }
-        find_targets(plan, &mut reactor, log)?;
+        find_targets(plan, &mut reactor, &said)?;
         let mut bound = Vec::new();
         if reactor.host().is_over() {
-            return Ok(Self { reactor, bound });
+            return Ok(Self { reactor, said, bound });
         }
         for listener in &plan.listeners {
             let names = &mut reactor.host().names;
@@ -101,7 +114,7 @@ impl Daemon {
                 }
             }
         }
-        Ok(Self { reactor, bound })
+        Ok(Self { reactor, said, bound })
     }
 
     /// The addresses that the system bound, in the order of the plan: they say which port
@@ -115,14 +128,16 @@ impl Daemon {
     ///
     /// # Errors
     /// Only the failure of the event loop itself ends it early.
-    pub fn run(mut self, log: &LogQueue) -> Result<(), StartError> {
+    pub fn run(mut self) -> Result<(), StartError> {
         if self.reactor.host().phase == Phase::Running {
             manager::ready();
         }
         while !self.reactor.host().is_over() {
-            turn(&mut self.reactor, log, None)?;
+            turn(&mut self.reactor, &self.said, None)?;
         }
-        log::info!("stopped {}", self.reactor.host().admissions.counts);
+        self.said.tell_held_back(true);
+        let counts = self.reactor.host().admissions.counts;
+        ::log::info!("stopped {counts} log_lines_lost={}", self.said.queue.lost());
         Ok(())
     }
 }
@@ -135,11 +150,7 @@ fn places(plan: &Plan) -> Places {
 /// Looks up every host that is forwarded to, with a loop that has nothing else to do yet: it waits
 /// a moment for each to be found or not, unless a signal says that nobody will wait. Where a name
 /// server takes longer, connections wait for it, and other listeners serve meanwhile.
-fn find_targets(
-    plan: &Plan,
-    reactor: &mut Reactor<DaemonSource>,
-    log: &LogQueue,
-) -> io::Result<()> {
+fn find_targets(plan: &Plan, reactor: &mut Reactor<DaemonSource>, said: &Said) -> io::Result<()> {
     let now = Instant::now();
     for host in plan.listeners.iter().flat_map(listeners::target_hosts) {
         reactor.host().names.watch(host, now);
@@ -151,20 +162,33 @@ fn find_targets(
         if left.is_zero() {
             break;
         }
-        turn(reactor, log, Some(left))?;
+        turn(reactor, said, Some(left))?;
     }
     Ok(())
 }
 
-/// One turn, after the lines of the last; it ends in time to try again what nobody took of them,
-/// and within `limit`.
+/// One turn, after the lines of the last; it ends in time to try again what nobody took of them, to
+/// say what was held back, and within `limit`.
 fn turn(
     reactor: &mut Reactor<DaemonSource>,
-    log: &LogQueue,
+    said: &Said,
     limit: Option<Duration>,
 ) -> io::Result<()> {
-    let retry = log.flush();
-    reactor.turn_within(retry.into_iter().chain(limit).min())
+    let report = said.tell_held_back(false);
+    let retry = said.queue.flush();
+    reactor.turn_within([report, retry, limit].into_iter().flatten().min())
+}
+
+impl Said {
+    /// Says what was held back, of the daemon's own lines and of those that libraries write, where that
+    /// is due or `is_last`. Answers when to do so again.
+    fn tell_held_back(&self, is_last: bool) -> Option<Duration> {
+        let own = log::tell_held_back(&mut self.throttle.borrow_mut(), is_last);
+        let libraries = self.queue.libraries();
+        let mut libraries = libraries.lock().unwrap_or_else(PoisonError::into_inner);
+        let foreign = log::tell_held_back(&mut libraries, is_last);
+        [own, foreign].into_iter().flatten().min()
+    }
 }
 
 /// How many descriptors the plan's connections may need: a relayed one has a second socket, and
@@ -189,12 +213,12 @@ fn raise_descriptor_limit(needed: u64) {
         Ok(hard)
     });
     match raised {
-        Ok(limit) if limit < needed => log::warn!(
+        Ok(limit) if limit < needed => ::log::warn!(
             "limits.connections may need {needed} descriptors, but this process may open only \
              {limit}; accepting will pause at that point (raise it with `ulimit -Hn`, or \
              LimitNOFILE= in a systemd unit, or lower the limit)"
         ),
         Ok(_) => {}
-        Err(error) => log::warn!("the descriptor limit cannot be raised: {error}"),
+        Err(error) => ::log::warn!("the descriptor limit cannot be raised: {error}"),
     }
 }

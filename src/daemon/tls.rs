@@ -19,6 +19,7 @@ use crate::net::tls::client::{Client, server_name};
 use crate::net::tls::identity::Allowed;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::tls::purpose::Role;
+use crate::net::tls::shown::Remembering;
 use crate::net::tls::ticket::Ticketer;
 use crate::net::tls::verifier;
 
@@ -41,7 +42,9 @@ pub fn server_config(
         .with_protocol_versions(&versions)?;
     let builder = match &tls.clients {
         None => builder.with_no_client_auth(),
-        Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+        Some(clients) => {
+            builder.with_client_cert_verifier(Arc::new(Remembering(verifier(clients)?)))
+        }
     };
     let certified: Vec<_> = tls.credentials.iter().map(|it| Arc::clone(&it.certified)).collect();
     let mut config = builder.with_cert_resolver(Arc::new(Chooser::new(&certified)));

@@ -4,15 +4,14 @@
 //! not take it, the next one shows more. It is never wider than the terminal, whose size is asked for
 //! each time: a line that wraps would not be written over but scroll.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::host::{Host, Stage};
 use super::plan::Length;
 use super::show::{show_count, show_ns};
+use crate::net::output;
 
 /// How often it changes.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -135,11 +134,7 @@ fn progress(passed: Duration, host: &Host) -> Vec<String> {
 }
 
 fn write(text: &str) {
-    let mut output = io::stderr();
-    let mut descriptors = [PollFd::new(output.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
-        let _ = output.write_all(text.as_bytes());
-    }
+    output::say(text, Duration::ZERO);
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Watch};
 use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
+use crate::proto::quote::Value;
 use crate::proto::resolver::{Lookup, Requester};
 use crate::proto::timeouts::given_back;
 
@@ -65,6 +66,8 @@ pub struct Targets {
     limits: Limits,
     /// The peer that asked for them, where it was not the configuration.
     asked_by: Option<Requester>,
+    /// What the targets, which are exits then, are asked to connect to.
+    asked: Option<Authority>,
 }
 
 /// How long a target is waited for; `None` is as long as the system does.
@@ -96,7 +99,27 @@ impl Targets {
             rests_until: Cell::new(None),
         };
         let targets = targets.into_iter().map(fresh).collect();
-        Self { targets, limits, asked_by: None }
+        Self { targets, limits, asked_by: None, asked: None }
+    }
+
+    /// The targets are exits, which are asked to connect to `target`.
+    #[must_use]
+    pub fn asking(self, target: Option<Authority>) -> Self {
+        Self { asked: target, ..self }
+    }
+
+    /// Writes where the bytes go that are carried to the target of number `index`.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn write_route(&self, index: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.asked, self.targets.get(index)) {
+            (Some(asked), Some(known)) => {
+                write!(f, " target={} exit={}", Value(asked), Value(&known.target))
+            }
+            (None, Some(known)) => write!(f, " target={}", Value(&known.target)),
+            (_, None) => f.write_str(" target=-"),
+        }
     }
 
     /// When what begins `now` must be over.
@@ -141,6 +164,8 @@ impl Targets {
 /// One connection onward.
 pub struct Forward {
     targets: Rc<Targets>,
+    /// The target that was called last.
+    index: u32,
     state: State,
 }
 
@@ -164,7 +189,7 @@ impl Forward {
     /// A connection to one of `targets` that has not called any yet.
     #[must_use]
     pub fn new(targets: Rc<Targets>) -> Self {
-        Self { targets, state: State::Idle }
+        Self { targets, index: 0, state: State::Idle }
     }
 
     /// A connection to the `target` that a peer asked for, whose caller says how long that may take
@@ -254,17 +279,22 @@ impl Forward {
     where
         S::Host: AsMut<Names>,
     {
-        let was_dialing = self.is_dialing();
         let targets = &*self.targets;
-        self.state = match std::mem::take(&mut self.state) {
-            State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
-                Some(call) => Box::new(call).go_on(targets, reserved, context),
-                None => State::Failed(io::Error::other("there is no target")),
-            },
-            State::Calling(call) => call.go_on(targets, reserved, context),
-            settled => settled,
+        let call = match std::mem::take(&mut self.state) {
+            State::Idle => {
+                Call::begin(targets.order(context.now), targets, context.now).map(Box::new)
+            }
+            State::Calling(call) => Some(call),
+            settled => {
+                self.state = settled;
+                return false;
+            }
         };
-        was_dialing && !self.is_dialing()
+        self.state = match call {
+            Some(call) => call.go_on(targets, reserved, &mut self.index, context),
+            None => State::Failed(io::Error::other("there is no target")),
+        };
+        !self.is_dialing()
     }
 }
 
@@ -313,6 +343,19 @@ impl End for Forward {
             onward.dispose(pool);
         }
     }
+
+    /// Where it was carried, or was to be; and the address of this side of the connection, which is
+    /// that of the peer in the log of the other.
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.targets.write_route(self.index as usize, f)?;
+        match &self.state {
+            State::Joined(onward) => match onward.local_address() {
+                Some(address) => write!(f, " via={address}"),
+                None => Ok(()),
+            },
+            State::Idle | State::Calling(_) | State::Failed(_) => Ok(()),
+        }
+    }
 }
 
 /// A target that is being called, and those that are left to try.
@@ -346,17 +389,20 @@ impl Call {
         }
     }
 
-    /// Goes on until something has to be waited for, from one target to the next where one failed.
+    /// Goes on until something has to be waited for, from one target to the next where one failed;
+    /// `index` becomes that of the last.
     fn go_on<S: Source>(
         mut self: Box<Self>,
         targets: &Targets,
         reserved: &mut Option<OwnedFd>,
+        index: &mut u32,
         context: &mut Context<'_, S>,
     ) -> State
     where
         S::Host: AsMut<Names>,
     {
         loop {
+            *index = self.index as u32;
             let error = match self.step(targets, reserved, context) {
                 Ok(Some(onward)) => {
                     targets.succeeded(self.index);

@@ -12,6 +12,7 @@ pub mod dial;
 mod due;
 pub mod forward;
 pub mod listener;
+pub mod output;
 pub mod reactor;
 pub mod remote;
 pub mod resolver;

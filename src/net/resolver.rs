@@ -322,7 +322,7 @@ fn ready<'fd>(all: impl Iterator<Item = PollFd<'fd>>) -> Vec<usize> {
 }
 
 /// Says what has changed of a watched name: a failure is said once, not at every repetition. What
-/// somebody else asked for is his affair.
+/// came of a name that a peer asked for, its own line tells.
 fn tell(answer: &Answer) {
     let host = &answer.host;
     match &answer.outcome {

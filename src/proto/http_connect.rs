@@ -157,6 +157,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The target, where the request named one.
+    #[must_use]
+    pub fn target(&self) -> Option<&Authority> {
+        match self {
+            Self::NotAllowed(target) | Self::Unreachable(target, _) | Self::TimedOut(target) => {
+                Some(target)
+            }
+            Self::NotHttp(_) | Self::Method(_) | Self::Target(_) | Self::Late | Self::TooLong => {
+                None
+            }
+        }
+    }
+
     /// The answer to send: a status line and the reason as a text of its own.
     #[must_use]
     pub fn answer(&self) -> String {

@@ -7,6 +7,7 @@
 //! it is the end that it wraps. What the other side says early is handed over to the peer in one go,
 //! and never kept back here.
 
+use std::fmt;
 use std::io;
 use std::time::Instant;
 
@@ -171,6 +172,10 @@ impl<E: End> End for Introduced<E> {
             introduction.incoming.discard(pool);
         }
         self.end.dispose(pool);
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.end.write_route(f)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod introduction;
 pub mod pem;
 pub mod pipe;
 pub mod proxy_protocol;
+pub mod quote;
 pub mod reason;
 pub mod resolver;
 pub mod service;

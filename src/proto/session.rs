@@ -27,6 +27,7 @@
 //! few bytes wait. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -75,7 +76,19 @@ enum State {
     /// What is to be passed first, and since when.
     AuthPending(Admitting, Instant),
     Established,
-    Closing(CloseReason),
+    /// Why, and how far the peer had come.
+    Closing(CloseReason, Reached),
+}
+
+/// How far a peer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// The remote end was not up yet.
+    Nothing,
+    /// It was asked who it is.
+    Gate,
+    /// It was let in.
+    Inside,
 }
 
 /// What has to be passed before the first byte goes through.
@@ -158,7 +171,7 @@ impl<R: End, L: End> Session<R, L> {
                     break Step::Wait;
                 }
                 Ok(moved) => {
-                    if !matches!(self.state, State::Closing(_)) {
+                    if !matches!(self.state, State::Closing(..)) {
                         self.touched = turn.now;
                     }
                     has_moved = true;
@@ -187,7 +200,7 @@ impl<R: End, L: End> Session<R, L> {
         turn.watch.report(&Event::Deadline(deadline));
         Some(match self.state {
             // That a peer which broke the rules does not leave by itself is no news.
-            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken), _) => reason,
             _ => CloseReason::Deadline(deadline),
         })
     }
@@ -202,14 +215,18 @@ impl<R: End, L: End> Session<R, L> {
     /// over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         let Standing { identity, cause, .. } = self.remote.standing();
+        let left_silently = self.left_silently(reason);
         turn.watch.report(&Event::Closed(&Summary {
             reason,
             failure: self.failure.as_ref(),
             cause,
             state: self.state_name(),
             was_admitted: self.was_admitted(),
+            left_silently,
+            was_declined: self.local.has_declined(),
             identity: self.identity.as_deref(),
             certificate: identity,
+            route: &Route(&self.local),
             received: self.inward.carried(),
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
@@ -252,14 +269,42 @@ impl<R: End, L: End> Session<R, L> {
         match self.state {
             State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
-            State::Closing(_) => StateName::Closing,
+            State::Closing(..) => StateName::Closing,
         }
     }
 
     /// Whether the peer has been let in.
     #[must_use]
     pub fn was_admitted(&self) -> bool {
-        !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
+        self.reached() == Reached::Inside
+    }
+
+    /// How far the peer has come.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        match self.state {
+            State::AuthPending(Admitting::Securing(_), _) => Reached::Nothing,
+            State::AuthPending(..) => Reached::Gate,
+            State::Established => Reached::Inside,
+            State::Closing(_, reached) => reached,
+        }
+    }
+
+    /// Whether a peer that was not let in has left by itself without a byte, as those do who only look
+    /// whether somebody listens.
+    #[must_use]
+    pub fn left_silently(&self, reason: &CloseReason) -> bool {
+        let said_nothing = match self.reached() {
+            Reached::Nothing => !self.remote.standing().has_heard,
+            // A handshake may be part of the look.
+            Reached::Gate => self.inward.carried() == 0,
+            Reached::Inside => false,
+        };
+        let left = matches!(
+            reason,
+            CloseReason::LeftAtGate | CloseReason::Handshake | CloseReason::Failed(Side::Remote, _)
+        );
+        said_nothing && left
     }
 
     /// Whether the peer has been let in and has broken no rule since: it has earned its place.
@@ -269,7 +314,7 @@ impl<R: End, L: End> Session<R, L> {
         match self.state {
             State::Established => true,
             State::AuthPending(..) => false,
-            State::Closing(reason) => {
+            State::Closing(reason, _) => {
                 !matches!(reason, CloseReason::Handshake | CloseReason::Broken)
             }
         }
@@ -285,12 +330,6 @@ impl<R: End, L: End> Session<R, L> {
     #[must_use]
     pub fn is_securing(&self) -> bool {
         matches!(self.state, State::AuthPending(Admitting::Securing(_), _))
-    }
-
-    /// Whether the peer has been asked who it is, and has not been let in.
-    #[must_use]
-    pub fn is_at_gate(&self) -> bool {
-        matches!(self.state, State::AuthPending(Admitting::Guard { .. }, _))
     }
 
     /// The end that faces the network.
@@ -333,11 +372,11 @@ impl<R: End, L: End> Session<R, L> {
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
-            State::Closing(_) => self.drop_input(turn),
+            State::Closing(..) => self.drop_input(turn),
         };
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
-                State::Closing(reason) => reason,
+                State::Closing(reason, _) => reason,
                 _ if self.remote.standing().was_truncated => CloseReason::Truncated,
                 _ => CloseReason::Finished,
             });
@@ -366,7 +405,7 @@ impl<R: End, L: End> Session<R, L> {
         let reason = match self.state {
             State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
             State::AuthPending(..) | State::Established => CloseReason::Broken,
-            State::Closing(_) => return,
+            State::Closing(..) => return,
         };
         self.outward.discard(turn.pool);
         self.close_with(reason, turn);
@@ -374,7 +413,7 @@ impl<R: End, L: End> Session<R, L> {
 
     fn close_with(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
         self.outward.end();
-        self.enter(State::Closing(reason), turn);
+        self.enter(State::Closing(reason, self.reached()), turn);
         self.touched = turn.now;
     }
 
@@ -382,7 +421,7 @@ impl<R: End, L: End> Session<R, L> {
     /// were being carried.
     fn fail_remote(&mut self, error: io::Error) -> CloseReason {
         match self.state {
-            State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
+            State::Closing(reason, _) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
             State::AuthPending(Admitting::Guard { .. }, _)
                 if error.kind() == io::ErrorKind::UnexpectedEof =>
             {
@@ -458,9 +497,9 @@ impl<R: End, L: End> Session<R, L> {
                 (StateName::AuthPending, State::AuthPending(..) | State::Established)
                     | (
                         StateName::AuthPending,
-                        State::Closing(CloseReason::Handshake | CloseReason::Broken)
+                        State::Closing(CloseReason::Handshake | CloseReason::Broken, _)
                     )
-                    | (StateName::Established, State::Closing(_))
+                    | (StateName::Established, State::Closing(..))
             ),
             "a session went from {before} to {after}"
         );
@@ -489,10 +528,10 @@ impl<R: End, L: End> Session<R, L> {
             State::AuthPending(..) | State::Established => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
-            State::Closing(CloseReason::Handshake | CloseReason::Broken) => {
+            State::Closing(CloseReason::Handshake | CloseReason::Broken, _) => {
                 after(self.touched, Some(LAST_WORD_LIMIT), Deadline::Closing)
             }
-            State::Closing(_) => {
+            State::Closing(..) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
             }
@@ -502,6 +541,15 @@ impl<R: End, L: End> Session<R, L> {
             (Some(one), Some(other)) => Some(if one.0 <= other.0 { one } else { other }),
             (one, other) => one.or(other),
         }
+    }
+}
+
+/// Where the bytes of a session go on to.
+struct Route<'a, L>(&'a L);
+
+impl<L: End> fmt::Display for Route<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_route(f)
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`meaning`] | what is wrong with a certificate, and how it is mended |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
+//! | [`shown`] | whose certificate was refused |
 //! | [`client`] | what a client trusts, shows and speaks |
 //! | [`chooser`] | which certificate a server shows |
 //! | [`chain`] | what leads from a certificate to an authority, as strictly as OpenSSL has it |
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod key_log;
 pub mod meaning;
 pub mod purpose;
+pub mod shown;
 pub mod socket;
 pub mod ticket;
 pub mod trust;

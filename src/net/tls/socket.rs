@@ -26,7 +26,7 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::{cause, identity, suite_name};
+use super::{cause, identity, shown, suite_name};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::{Socket, Stream};
 use crate::proto::buffer::{Buffer, Pool};
@@ -66,6 +66,8 @@ pub struct TlsSocket<C> {
     /// Handshake messages and alerts that are to be sent after it.
     flight: Vec<u8>,
     keeps_server_name: bool,
+    /// Whether anything came from the peer.
+    has_heard: bool,
     /// Whether the end of the stream has to be said with a `close_notify`.
     requires_close_notify: bool,
     known: Option<Box<Known>>,
@@ -162,6 +164,7 @@ impl<C: Connection> TlsSocket<C> {
             outgoing: Buffer::new(),
             flight: Vec::new(),
             keeps_server_name: false,
+            has_heard: false,
             requires_close_notify: false,
             known: None,
         }
@@ -306,6 +309,7 @@ impl<C: Connection> TlsSocket<C> {
             transfer = self.socket.receive(&mut space[..limit], &mut turn.watch)?;
             Ok::<_, io::Error>(if let Transfer::Bytes(count) = transfer { count } else { 0 })
         });
+        self.has_heard |= matches!(transfer, Transfer::Bytes(_));
         let taken_in = received.map(|count| {
             match transfer {
                 Transfer::End => self.handle_end_of_stream(),
@@ -350,6 +354,9 @@ impl<C: Connection> TlsSocket<C> {
             }
             Ok(()) => {}
             Err(error) => {
+                if let Some(refused) = shown::take() {
+                    self.known.get_or_insert_default().identity = Some(refused);
+                }
                 let is_first_record = matches!(self.stage, Stage::Handshake);
                 self.break_off(cause::explain(&error, incoming.as_slice(), is_first_record));
             }
@@ -500,6 +507,7 @@ impl<C: Connection> End for TlsSocket<C> {
         Standing {
             is_up: matches!(self.stage, Stage::Up),
             was_truncated: self.inbound == Inbound::Truncated,
+            has_heard: self.has_heard,
             identity: self.known.as_ref().and_then(|known| known.identity.as_deref()),
             cause: match &self.stage {
                 Stage::Broken(cause) => Some(cause),

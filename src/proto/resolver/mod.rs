@@ -148,7 +148,7 @@ pub struct Answer {
     pub outcome: Result<Addresses, Failure>,
     /// Whether that differs from what was known before.
     pub is_news: bool,
-    /// Whether the name will be asked for again and again.
+    /// Whether the name is [watched](Resolver::watch), and not a peer's wish.
     pub is_watched: bool,
 }
 

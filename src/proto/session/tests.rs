@@ -498,7 +498,7 @@ mod the_states {
     #[test]
     #[should_panic(expected = "a session went from AuthPending to Closing")]
     fn do_not_leave_the_gate_for_closing() {
-        Scene::guard().enter(State::Closing(CloseReason::Served));
+        Scene::guard().enter(State::Closing(CloseReason::Served, Reached::Gate));
     }
 
     #[test]
