@@ -158,10 +158,10 @@ mod tests {
         assert_eq!(show_duration(ten_years), "87600h");
         assert_eq!(parse_duration("0ms"), Ok(Duration::ZERO));
         assert_eq!(show_duration(Duration::ZERO), "0s");
-        for text in ["", "s", "10", "-1s", "10 s", "10S", "1w", "99999999999999999999s"] {
+        for text in ["", "s", "10", "-1s", "10 s", "10S", "1w"] {
             assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())));
         }
-        for text in ["36501d", "876001h", "18446744073709551615h"] {
+        for text in ["36501d", "876001h", "18446744073709551615h", "99999999999999999999s"] {
             assert_eq!(parse_duration(text), Err(UnitError::TooLong(text.to_owned())));
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         for text in wrong {
             assert_eq!(parse_duration(text), Err(UnitError::Duration(text.to_owned())));
         }
-        for text in ["99999999999999999999s", "8760h1ms", "8760.5h"] {
+        for text in ["99999999999999999999s", "876000h1ms", "876000.5h"] {
             assert_eq!(parse_duration(text), Err(UnitError::TooLong(text.to_owned())));
         }
     }

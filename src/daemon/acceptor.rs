@@ -176,7 +176,7 @@ impl Acceptor {
         self.ready = false;
         let wait = self.revival.note_death(context.now);
         let why = format!("the listening socket has died: {error}; it is bound anew in {wait:?}");
-        self.refuse(&"", &why, context);
+        context.watch(&self.offer.name, &"").report(&Event::Trouble(&why));
         Next::Again
     }
 
@@ -198,7 +198,7 @@ impl Acceptor {
                 let Self { binding, .. } = self;
                 let why =
                     format!("{binding} cannot be bound anew: {error}; trying again in {wait:?}");
-                self.refuse(&"", &why, context);
+                context.watch(&self.offer.name, &"").report(&Event::Trouble(&why));
                 false
             }
         }
