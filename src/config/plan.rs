@@ -16,6 +16,7 @@ use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
+use super::cycles;
 use super::tls::{Credential, Tls, UpstreamTls};
 
 /// The smallest buffer that may be asked for, in bytes.
@@ -100,7 +101,7 @@ impl Plan {
                  can claim to be anyone; name the proxies alone"
             )
         });
-        expired.chain(credulous).collect()
+        expired.chain(credulous).chain(cycles::warnings(&self.listeners)).collect()
     }
 }
 
