@@ -12,7 +12,6 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
-use super::cycles;
 use super::overlap;
 use super::plan::{
     DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan,
@@ -49,16 +48,11 @@ pub(super) fn plan(
         faults.add(0..0, Fault::new("nothing to listen on", "no [[listener]]", help));
     }
     let mut seen = Seen::default();
-    let (mut listeners, mut targets) = (Vec::new(), Vec::new());
+    let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
         let around = Around { folder, secrets: &secrets, limits: &limits };
-        let place = table.span_of("to").unwrap_or(table.span());
-        if let Some(listener) = listener(table, &around, &mut seen, faults) {
-            listeners.push(listener);
-            targets.push(place);
-        }
+        listeners.extend(listener(table, &around, &mut seen, faults));
     }
-    cycles::find(&listeners, &targets, faults);
     document.finish(faults);
     overlap::settle(&mut listeners);
     let secrets = secrets.fetched;

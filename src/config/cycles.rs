@@ -7,29 +7,20 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::Range;
 
 use super::address::{Address, HostPort};
 use super::plan::{Listener, Plan, Service};
-use super::report::{Fault, Faults};
 
-const HELP: &str = "write where another program listens: this one would call itself without end";
-
-/// Finds every circle once; `places` says where each listener's targets stand.
-pub(super) fn find(listeners: &[Listener], places: &[Range<usize>], faults: &mut Faults) {
-    for (first, place) in places.iter().enumerate() {
-        if let Some(message) = circle(listeners, first) {
-            faults.add(place.clone(), Fault::new(message, "comes back here", HELP));
-        }
-    }
+/// What there is to say of each circle, once.
+pub(super) fn warnings(listeners: &[Listener]) -> impl Iterator<Item = String> + '_ {
+    (0..listeners.len()).filter_map(|first| circle(listeners, first))
 }
 
 impl Plan {
-    /// Why the plan leads in a circle, where it does; for a plan that no file was read for.
+    /// Why the plan leads in a circle, where it does.
     #[must_use]
     pub fn circle(&self) -> Option<String> {
-        let mut circles = (0..self.listeners.len()).filter_map(|at| circle(&self.listeners, at));
-        circles.next().map(|message| format!("{message}; {HELP}"))
+        warnings(&self.listeners).next()
     }
 }
 
@@ -41,7 +32,11 @@ fn circle(listeners: &[Listener], first: usize) -> Option<String> {
         [] => String::new(),
         names => format!(", by way of {}", names.join(" and ")),
     };
-    Some(format!("`{}` forwards to itself{by_way}", listeners[first].name))
+    Some(format!(
+        "listener `{}` forwards to itself{by_way}, so nobody is ever reached; write where another \
+         program listens (to)",
+        listeners[first].name
+    ))
 }
 
 /// The shortest way from a listener back to itself that leads through no listener before it in the file:

@@ -34,11 +34,6 @@ impl<'t> Table<'t> {
         self.span.clone()
     }
 
-    /// Where the value of a key stands that was not yet taken.
-    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
-        self.entries.get(key).map(Spanned::span)
-    }
-
     /// Whether a key that was not yet taken is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -9,6 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::address::Address;
+use super::cycles;
 use super::overlap;
 use super::plan::{Listener, Plan, SecretOrigin, Service};
 use super::tls::{ClientAuth, Origin, doubts};
@@ -32,6 +33,7 @@ impl Plan {
             warnings
                 .extend(found.map(|warning| format!("listener `{}`: {warning}", listener.name)));
         }
+        warnings.extend(cycles::warnings(&self.listeners));
         warnings.extend(
             self.secret_files().into_iter().filter_map(|(what, path)| open_to_others(what, path)),
         );
