@@ -335,6 +335,9 @@ fn network(from: Option<IpAddr>) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     fn admissions(all: usize, per_ip: usize, unauthenticated: usize) -> Admissions<u32> {
@@ -458,5 +461,53 @@ mod tests {
         assert!(admissions.has_to_rest());
         assert_eq!(admissions.enter(None), Err(TurnedAway::Full(200)), "until some have gone");
         assert_eq!(admissions.open(), 200 + MAX_LEAVING);
+    }
+
+    #[test]
+    fn every_place_comes_back_whoever_comes_and_goes() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let places = Places { all: 20, per_ip: 6, unauthenticated: 12 };
+        let mut admissions = Admissions::new(places, seed);
+        // Who is in, from where, and whether it waits.
+        let mut inside: Vec<(u32, Option<IpAddr>, bool)> = Vec::new();
+        for key in 0..20_000 {
+            let last: u8 = dice.random_range(0..8);
+            let from = (last > 0).then(|| IpAddr::from([192, 0, 2, last]));
+            if admissions.enter(from).is_ok() {
+                admissions.begin();
+                let waits = dice.random();
+                if waits {
+                    admissions.wait(key, from);
+                }
+                inside.push((key, from, waits));
+            }
+            for _ in 0..dice.random_range(0..3) {
+                if inside.is_empty() {
+                    break;
+                }
+                let chosen = dice.random_range(0..inside.len());
+                let (key, from, waits) = inside[chosen];
+                if waits && !admissions.is_leaving(key) && dice.random() {
+                    admissions.pass(key);
+                    inside[chosen].2 = false;
+                } else {
+                    admissions.leave(key, from);
+                    inside.swap_remove(chosen);
+                }
+            }
+            let leaving = inside.iter().filter(|(key, ..)| admissions.is_leaving(*key)).count();
+            let waiting = inside.iter().filter(|it| it.2).count() - leaving;
+            assert_eq!(admissions.open(), inside.len());
+            assert_eq!((admissions.leaving.len(), admissions.waiting.len()), (leaving, waiting));
+            assert!(admissions.open <= places.all && waiting <= places.unauthenticated);
+            assert!(admissions.by_ip.values().all(|open| (1..=places.per_ip).contains(open)));
+        }
+        for (key, from, _) in inside {
+            admissions.leave(key, from);
+        }
+        assert_eq!((admissions.open(), admissions.by_ip.len(), admissions.beginning), (0, 0, 0));
+        assert!(admissions.waiting.is_empty() && admissions.leaving.is_empty());
     }
 }
