@@ -20,6 +20,12 @@
 //!             |  what still comes, so that no reset      |  took too long
 //!             |  overtakes the last bytes                |
 //!             +-----------------------------------------+----------> closed
+//!
+//!              Established, and an end fails: Closing, too
+//!             +-----------------------------------------+
+//!   failing   |  deliver what it had said to the other  |  told, or took too long
+//!             |  end, then tell that it failed          |----------> closed
+//!             +-----------------------------------------+
 //! ```
 //!
 //! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
@@ -30,6 +36,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::failing::Failing;
 use super::end::{End, Progress, Side, Standing, Turn};
 use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
@@ -74,6 +81,8 @@ enum State {
     AuthPending(Admitting, Instant),
     Established,
     Closing(CloseReason),
+    /// An end has failed; what it had said before is being delivered.
+    Failing(Failing),
 }
 
 /// What has to be passed before the first byte goes through.
@@ -143,9 +152,13 @@ impl<R: End, L: End> Session<R, L> {
             && at <= turn.now
         {
             turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(match self.state {
+            return Step::Close(match &self.state {
                 // That a peer which broke the rules does not leave by itself is no news.
-                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
+                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => *reason,
+                State::Failing(failing) => failing.reason,
+                _ if deadline == Deadline::HalfClose && self.inward.is_cut() => {
+                    CloseReason::Truncated
+                }
                 _ => CloseReason::Deadline(deadline),
             });
         }
@@ -154,7 +167,7 @@ impl<R: End, L: End> Session<R, L> {
             match self.pump(turn) {
                 Ok(0) => return Step::Wait,
                 Ok(moved) => {
-                    if !matches!(self.state, State::Closing(_)) {
+                    if matches!(self.state, State::AuthPending(..) | State::Established) {
                         self.touched = turn.now;
                     }
                     budget = budget.saturating_sub(moved);
@@ -177,11 +190,16 @@ impl<R: End, L: End> Session<R, L> {
     /// over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         let Standing { identity, cause, .. } = self.remote.standing();
+        // What matters of a failure is how far things had come before it.
+        let state = match self.state {
+            State::Failing(_) => StateName::Established,
+            _ => self.state_name(),
+        };
         turn.watch.report(&Event::Closed(&Summary {
             reason,
             failure: self.failure.as_ref(),
             cause,
-            state: self.state_name(),
+            state,
             was_admitted: self.was_admitted(),
             identity: self.identity.as_deref(),
             certificate: identity,
@@ -201,13 +219,16 @@ impl<R: End, L: End> Session<R, L> {
     ///
     /// Where nobody failed and waiting was given up here, a stream whose end was passed on is spared:
     /// it is whole, and a reset would only take its last bytes out of the kernel before a slow reader
-    /// had them.
+    /// had them. So is a peer that was told all that a target had said before it failed.
     fn cut_off(&mut self, reason: &CloseReason) {
         if !reason.is_cut_off() {
             return;
         }
         let spares_whole = reason.is_given_up();
-        if self.local.has_carried() && !(spares_whole && self.outward.is_finished()) {
+        let was_told = matches!(self.state, State::Failing(_))
+            && matches!(reason, CloseReason::Failed(Side::Local, _));
+        let spares_peer = spares_whole || was_told;
+        if self.local.has_carried() && !(spares_peer && self.outward.is_finished()) {
             self.remote.cut_off();
         }
         if !(spares_whole && self.inward.is_finished()) {
@@ -215,10 +236,10 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Whether the last byte and the end have been passed to the remote end.
+    /// Whether the last byte and the end have been passed to the remote end, which has not failed.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.outward.is_finished()
+        self.outward.is_finished() && !matches!(self.state, State::Failing(_))
     }
 
     /// Where the session stands.
@@ -227,7 +248,7 @@ impl<R: End, L: End> Session<R, L> {
         match self.state {
             State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
-            State::Closing(_) => StateName::Closing,
+            State::Closing(_) | State::Failing(_) => StateName::Closing,
         }
     }
 
@@ -277,6 +298,9 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Lets each end have one exchange; answers how much moved, or why it is over.
     fn pump(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
+        if matches!(self.state, State::Failing(_)) {
+            return self.deliver_last_words(turn);
+        }
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
@@ -284,13 +308,16 @@ impl<R: End, L: End> Session<R, L> {
                 self.abandon(turn);
                 1
             }
-            Err(error) => return Err(self.fail_remote(error)),
+            Ok(Progress::Deaf(kind)) => return self.go_deaf(Side::Remote, kind, turn),
+            Err(error) => return self.fail_remote(error, turn),
         };
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
             State::Closing(_) => self.drop_input(turn),
+            State::Failing(_) => 0,
         };
+        self.tell_cut()?;
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
                 State::Closing(reason) => reason,
@@ -303,6 +330,10 @@ impl<R: End, L: End> Session<R, L> {
 
     fn exchange_with_local(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
         match self.local.exchange(&mut self.inward, &mut self.outward, turn) {
+            Ok(Progress::Moved(_)) if self.outward.is_cut() => {
+                let why = "it ended without a close_notify: what came may not be all";
+                self.lose(Side::Local, io::Error::new(io::ErrorKind::UnexpectedEof, why), turn)
+            }
             Ok(Progress::Moved(count)) => Ok(count),
             Ok(Progress::Done) => {
                 self.close_with(CloseReason::Served, turn);
@@ -311,10 +342,26 @@ impl<R: End, L: End> Session<R, L> {
             Ok(Progress::Broken) => {
                 let why = "the other end broke the rules of its protocol";
                 let broken = io::Error::new(io::ErrorKind::InvalidData, why);
-                Err(self.fail(Side::Local, broken))
+                self.lose(Side::Local, broken, turn)
             }
-            Err(error) => Err(self.fail(Side::Local, error)),
+            Ok(Progress::Deaf(kind)) => self.go_deaf(Side::Local, kind, turn),
+            Err(error) => self.lose(Side::Local, error, turn),
         }
+    }
+
+    /// Tells the local end that the peer's stream was cut off, once the peer has been told all that
+    /// the local end had to say: it may have been a whole question, and gets its answer.
+    ///
+    /// # Errors
+    /// It was told, and the session is over.
+    fn tell_cut(&mut self) -> Result<(), CloseReason> {
+        let is_due = self.inward.is_cut() && self.inward.is_exhausted();
+        if !is_due || !self.outward.is_finished() || !self.local.has_sent_all() {
+            return Ok(());
+        }
+        self.local.cut_off();
+        self.inward.finish();
+        Err(CloseReason::Truncated)
     }
 
     /// Nothing more can be said to the peer, but for what the remote end says by itself.
@@ -322,7 +369,7 @@ impl<R: End, L: End> Session<R, L> {
         let reason = match self.state {
             State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
             State::AuthPending(..) | State::Established => CloseReason::Broken,
-            State::Closing(_) => return,
+            State::Closing(_) | State::Failing(_) => return,
         };
         self.outward.discard(turn.pool);
         self.close_with(reason, turn);
@@ -336,15 +383,16 @@ impl<R: End, L: End> Session<R, L> {
 
     /// The remote end failed. That a peer leaves without a farewell is only a failure where bytes
     /// were being carried.
-    fn fail_remote(&mut self, error: io::Error) -> CloseReason {
+    fn fail_remote(&mut self, error: io::Error, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
         match self.state {
-            State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => Err(reason),
+            State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => Err(reason),
             State::AuthPending(Admitting::Guard { .. }, _)
                 if error.kind() == io::ErrorKind::UnexpectedEof =>
             {
-                CloseReason::LeftAtGate
+                Err(CloseReason::LeftAtGate)
             }
-            _ => self.fail(Side::Remote, error),
+            _ => self.lose(Side::Remote, error, turn),
         }
     }
 
@@ -356,7 +404,7 @@ impl<R: End, L: End> Session<R, L> {
 
     fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
         let dropped = self.inward.discard(turn.pool);
-        if self.inward.is_drained() {
+        if self.inward.is_exhausted() {
             self.inward.finish();
             return dropped + 1;
         }
@@ -385,7 +433,7 @@ impl<R: End, L: End> Session<R, L> {
                     let name = keyring.verify(challenge, answer);
                     self.identity = Some(name.ok_or(CloseReason::Refused)?);
                     self.enter(State::Established, turn);
-                } else if self.inward.is_drained() {
+                } else if self.inward.is_exhausted() {
                     return Err(CloseReason::LeftAtGate);
                 }
             }
@@ -396,7 +444,7 @@ impl<R: End, L: End> Session<R, L> {
                     let answer = secret.answer(*digest, challenge);
                     moved += self.outward.append(turn.pool, answer.as_bytes());
                     self.enter(State::Established, turn);
-                } else if self.inward.is_drained() {
+                } else if self.inward.is_exhausted() {
                     return Err(CloseReason::NoChallenge);
                 }
             }
@@ -416,7 +464,7 @@ impl<R: End, L: End> Session<R, L> {
                         StateName::AuthPending,
                         State::Closing(CloseReason::Handshake | CloseReason::Broken)
                     )
-                    | (StateName::Established, State::Closing(_))
+                    | (StateName::Established, State::Closing(_) | State::Failing(_))
             ),
             "a session went from {before} to {after}"
         );
@@ -452,6 +500,7 @@ impl<R: End, L: End> Session<R, L> {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
             }
+            State::Failing(_) => self.failing_until().map(|until| (until, Deadline::Closing)),
         };
         let lifetime = after(self.opened, timeouts.lifetime, Deadline::Lifetime);
         match (condition, lifetime) {
@@ -502,6 +551,8 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+mod failing;
 
 #[cfg(test)]
 mod tests;

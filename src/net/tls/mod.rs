@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`socket`] | TLS over a stream socket as an end of a session |
+//! | [`records`] | what rustls is given and asked, and when it is not asked any more |
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
 //! | [`client`] | what a client trusts, shows and speaks |
@@ -16,6 +17,7 @@ pub mod chooser;
 pub mod client;
 pub mod identity;
 pub mod key_log;
+pub mod records;
 pub mod socket;
 pub mod ticket;
 pub mod trust;
