@@ -109,7 +109,8 @@ impl<R: End, L: End> Session<R, L> {
             return Err(reason);
         };
         moved += count;
-        let has_delivered = self.ways_of(side).0.len() < waiting;
+        let (words, _) = self.ways_of(side);
+        let (has_delivered, has_spoken) = (words.len() < waiting, words.carried() > 0);
         let dropped = match side {
             Side::Remote => 0,
             Side::Local => self.drop_input(turn),
@@ -122,7 +123,8 @@ impl<R: End, L: End> Session<R, L> {
             if has_delivered {
                 failing.delivered = turn.now;
             }
-            if dropped > 0 {
+            // Nothing can be taken from a peer that was told nothing.
+            if dropped > 0 && has_spoken {
                 failing.dropped = Some(turn.now);
             }
         }

@@ -558,6 +558,15 @@ mod a_failure {
     }
 
     #[test]
+    fn of_a_target_that_had_said_nothing_is_told_at_once() {
+        let mut scene = Scene::relay();
+        scene.remote().say(&[b'u'; 2 * BLOCK]);
+        scene.local().fail(RESET);
+        assert_eq!(scene.run(), Step::Close(OF_TARGET));
+        assert!(scene.remote().was_cut_off);
+    }
+
+    #[test]
     fn does_not_overtake_what_is_not_on_its_way_yet() {
         let mut scene = Scene::relay();
         scene.remote().has_sent_all = false;
