@@ -21,6 +21,8 @@ pub struct Terminal {
     stdio: Stdio,
     conversation: Option<Conversation>,
     was_cut_off: bool,
+    /// Whether standard output takes nothing more for now.
+    is_held_up: bool,
 }
 
 /// A conversation with a person.
@@ -39,7 +41,7 @@ impl Terminal {
     #[must_use]
     pub fn new(stdio: Stdio, is_conversation: bool) -> Self {
         let conversation = is_conversation.then(Conversation::new);
-        Self { stdio, conversation, was_cut_off: false }
+        Self { stdio, conversation, was_cut_off: false, is_held_up: false }
     }
 
     /// Whether the server ended the conversation while there could have been more to say.
@@ -84,6 +86,7 @@ impl End for Terminal {
         let mut moved = 0;
         if !to.is_empty() {
             moved += self.print(to, turn)?;
+            self.is_held_up = !to.is_empty();
         }
         if to.is_drained() {
             // The server has gone, and nobody would hear what is still typed.
@@ -103,6 +106,10 @@ impl End for Terminal {
             }
         }
         Ok(Progress::Moved(moved))
+    }
+
+    fn has_sent_all(&self) -> bool {
+        !self.is_held_up
     }
 }
 

@@ -40,8 +40,8 @@ pub trait End {
         false
     }
 
-    /// Whether all that it took is on its way, so that a reset would not overtake it. Readiness
-    /// tells when that changes.
+    /// Whether all that it took is on its way, so that a reset would not overtake it, and nobody at
+    /// its other side holds it up. Readiness tells when that changes.
     fn has_sent_all(&self) -> bool {
         true
     }

@@ -134,7 +134,8 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Whether a service waits for its output to go to a peer that takes none, before it takes more.
     fn is_held_up(&self, turn: &Turn<'_>) -> bool {
-        !self.inward.wants_more(turn.pool) && !self.outward.is_empty() && !self.local.has_carried()
+        let may_go_on = self.inward.wants_more(turn.pool) || self.outward.is_empty();
+        !may_go_on && !self.local.has_carried() && self.local.has_sent_all()
     }
 
     /// Tells the other end, when it is time.
