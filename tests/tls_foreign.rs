@@ -172,6 +172,18 @@ fn curl_fetches_and_plain_http_is_told_off() {
 }
 
 #[test]
+fn psql_is_told_why_it_gets_no_tls() {
+    let Some(psql) = program("psql") else { return };
+    let folder = folder();
+    let daemon = Daemon::start(&folder, "");
+    let port = daemon.port("reply");
+    let to = format!("host=127.0.0.1 port={port} sslmode=require gssencmode=disable");
+    let output = psql.in_folder(&folder, &["-c", "select 1"], &[&to]).output().expect("it runs");
+    assert!(!output.status.success(), "{output:?}");
+    daemon.expect_log("it is a client of PostgreSQL that asks whether it may (SSLRequest)");
+}
+
+#[test]
 fn gnutls_talks() {
     let Some(gnutls) = program("gnutls-cli") else { return };
     let folder = folder();

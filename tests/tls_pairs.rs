@@ -200,6 +200,24 @@ fn what_is_not_tls_gets_an_alert_and_not_a_reset() {
 }
 
 #[test]
+fn a_handshake_message_that_fits_no_buffer_is_a_reason() {
+    let keys = Keys::new();
+    let mut pair = Pair::new(&keys, &rustls::version::TLS13);
+    // A ClientHello of 60,000 bytes, in records of 1,000.
+    let hello = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
+    for piece in hello.chunks(1000) {
+        let len = (piece.len() as u16).to_be_bytes();
+        let _ = pair.wire.write_all(&[&[0x16, 3, 1, len[0], len[1]], piece].concat());
+        pair.turn();
+    }
+    let cause = pair.server.session.remote().standing().cause.map(str::to_owned);
+    assert_eq!(cause.as_deref(), Some("a handshake message is larger than limits.buffer"));
+    pair.hang_up();
+    assert_eq!(pair.end, Some(CloseReason::Handshake));
+    assert_eq!(pair.server.pool.lent(), 0);
+}
+
+#[test]
 fn a_peer_that_hears_the_alert_and_stays_is_left_after_a_while() {
     let keys = Keys::new();
     let mut pair = Pair::new(&keys, &rustls::version::TLS13);

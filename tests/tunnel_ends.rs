@@ -112,7 +112,8 @@ const CLIENT_HELLO_BEGINS: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 0x5c
 fn an_end_of_a_tunnel_that_is_killed_is_no_end_of_a_stream() {
     let (target, address) = target();
     for entry_dies in [true, false] {
-        let tunnel = Tunnel::to(&address);
+        // Who has gone may still listen, for all that the exit knows, and is given time for its answer.
+        let tunnel = Tunnel::with(&address, "timeouts.half_close = '1s'\n");
         let [mut near, mut far] = in_the_middle(&tunnel.entry, &target);
         let Tunnel { entry, exit } = tunnel;
         let survivor = if entry_dies {

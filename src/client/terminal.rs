@@ -72,6 +72,8 @@ pub struct Terminal {
     ended: Option<Instant>,
     /// Whether all of the input has been taken out of the session's hands, towards the server.
     has_said_all: bool,
+    /// Whether standard output takes nothing more for now.
+    is_held_up: bool,
 }
 
 /// A conversation with a person.
@@ -99,6 +101,7 @@ impl Terminal {
             seems_gated: false,
             ended: None,
             has_said_all: false,
+            is_held_up: false,
         }
     }
 
@@ -175,6 +178,7 @@ impl End for Terminal {
         let mut moved = 0;
         if !to.is_empty() {
             moved += self.print(to, turn)?;
+            self.is_held_up = !to.is_empty();
         }
         if to.is_drained() {
             let is_refused = self.manner.has_gate && !self.has_heard;
@@ -211,6 +215,10 @@ impl End for Terminal {
             }
         }
         Ok(Progress::Moved(moved))
+    }
+
+    fn has_sent_all(&self) -> bool {
+        !self.is_held_up
     }
 }
 

@@ -441,6 +441,15 @@ impl End for Local {
         }
     }
 
+    fn has_sent_all(&self) -> bool {
+        match self {
+            Self::Unmade(_) => true,
+            Self::Service(service) => service.has_sent_all(),
+            Self::Forward(forward) => forward.has_sent_all(),
+            Self::Exit(exit) => exit.has_sent_all(),
+        }
+    }
+
     fn cut_off(&mut self) {
         match self {
             Self::Unmade(_) => {}

@@ -332,6 +332,13 @@ impl End for Forward {
         matches!(self.state, State::Joined(_))
     }
 
+    fn has_sent_all(&self) -> bool {
+        match &self.state {
+            State::Joined(onward) => onward.has_sent_all(),
+            State::Idle | State::Calling(_) | State::Failed(_) => true,
+        }
+    }
+
     fn cut_off(&mut self) {
         if let State::Joined(onward) = &mut self.state {
             onward.cut_off();

@@ -63,6 +63,13 @@ impl End for Remote {
         }
     }
 
+    fn has_sent_all(&self) -> bool {
+        match self {
+            Self::Stream(wire) => wire.has_sent_all(),
+            Self::Datagrams(socket) => socket.has_sent_all(),
+        }
+    }
+
     fn dispose(&mut self, pool: &mut Pool) {
         match self {
             Self::Stream(wire) => wire.dispose(pool),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{SockRef, Socket as RawSocket, TcpKeepalive};
 
@@ -81,6 +82,8 @@ pub struct Socket {
     stream: Stream,
     readiness: Readiness,
     side: Side,
+    /// Why nothing more can be sent, if so.
+    deaf: Option<io::ErrorKind>,
 }
 
 impl Socket {
@@ -88,7 +91,7 @@ impl Socket {
     /// otherwise, and read from once an event says so.
     #[must_use]
     pub fn new(stream: Stream, side: Side) -> Self {
-        Self { stream, readiness: Readiness::WRITABLE, side }
+        Self { stream, readiness: Readiness::WRITABLE, side, deaf: None }
     }
 
     /// Registers for readiness as this side of `context`'s source.
@@ -131,10 +134,26 @@ impl Socket {
         self.readiness.contains(Readiness::READABLE)
     }
 
+    /// Why nothing more can be sent, if so.
+    #[must_use]
+    pub fn deafness(&self) -> Option<io::ErrorKind> {
+        self.deaf
+    }
+
+    /// Ends `from` as the stream ended. The kernel tells of a reset once. Where a send was told that
+    /// the connection was reset, a read finds what had come before, and behind it an end that is
+    /// none. A broken pipe is different: there the stream had come to its end first.
+    pub fn end_stream(&self, from: &mut Pipe) {
+        match self.deaf {
+            None | Some(io::ErrorKind::BrokenPipe) => from.end(),
+            Some(_) => from.cut(),
+        }
+    }
+
     /// Sends as much of `bytes` as the kernel takes, which may be none.
     ///
     /// # Errors
-    /// Those of `send(2)`, but for having to wait.
+    /// Those of `send(2)`, but for having to wait. The socket is [deaf](Self::deafness) from then on.
     pub fn send(&mut self, bytes: &[u8], watch: &mut Watch<'_>) -> io::Result<usize> {
         let transfer = match retry(|| self.stream.write(bytes)) {
             Ok(count) => {
@@ -147,7 +166,10 @@ impl Socket {
                 self.readiness = self.readiness.without(Readiness::WRITABLE);
                 Transfer::WouldBlock
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.deaf = Some(error.kind());
+                return Err(error);
+            }
         };
         watch.detail(|| Event::Write(self.side, transfer));
         Ok(bytes_of(transfer))
@@ -222,10 +244,30 @@ impl Socket {
         Ok(())
     }
 
-    fn flush(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let count = self.send(to.bytes(), &mut turn.watch)?;
-        to.consume(turn.pool, count);
-        Ok(count)
+    /// Whether every byte that was sent has left for the network, so that a reset that follows does
+    /// not overtake it. If not, an event tells when it has: the kernel counts this socket as
+    /// writable again only when nothing waits in it any more.
+    #[must_use]
+    pub fn has_sent_all(&self) -> bool {
+        let Stream::Tcp(stream) = &self.stream else { return true };
+        if SockRef::from(stream).set_tcp_notsent_lowat(1).is_err() {
+            return true;
+        }
+        let mut ask = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+        !matches!(poll(&mut ask, PollTimeout::ZERO), Ok(0))
+    }
+
+    fn send_from(&mut self, to: &mut Pipe, from: &Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
+        let mut moved = 0;
+        if !to.is_empty() && self.is_writable() {
+            moved = self.send(to.bytes(), &mut turn.watch)?;
+            to.consume(turn.pool, moved);
+        }
+        if to.is_drained() {
+            self.pass_end_on(to, from, turn)?;
+            moved += 1;
+        }
+        Ok(moved)
     }
 
     fn fill(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
@@ -235,7 +277,7 @@ impl Socket {
             Ok::<_, io::Error>(bytes_of(transfer))
         })?;
         if transfer == Transfer::End {
-            from.end();
+            self.end_stream(from);
             return Ok(1);
         }
         Ok(count)
@@ -250,13 +292,12 @@ impl End for Socket {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
-        self.hear_of_failure(to, from)?;
-        if !to.is_empty() && self.is_writable() {
-            moved += self.flush(to, turn)?;
-        }
-        if to.is_drained() {
-            self.pass_end_on(to, from, turn)?;
-            moved += 1;
+        if self.deaf.is_none() {
+            self.hear_of_failure(to, from)?;
+            match self.send_from(to, from, turn) {
+                Err(error) if self.deaf.is_some() => return Ok(Progress::Deaf(error.kind())),
+                outcome => moved += outcome?,
+            }
         }
         if self.is_readable() && from.wants_more(turn.pool) {
             moved += self.fill(from, turn)?;
@@ -266,6 +307,10 @@ impl End for Socket {
 
     fn has_carried(&self) -> bool {
         true
+    }
+
+    fn has_sent_all(&self) -> bool {
+        Self::has_sent_all(self)
     }
 
     /// What waits to be sent is lost. A Unix socket knows no reset.

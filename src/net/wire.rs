@@ -123,6 +123,13 @@ impl<C: Connection> End for Wire<TlsSocket<C>> {
         true
     }
 
+    fn has_sent_all(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.has_sent_all(),
+            Self::Tls(socket) => socket.has_sent_all(),
+        }
+    }
+
     fn cut_off(&mut self) {
         match self {
             Self::Plain(socket) => socket.cut_off(),

@@ -17,9 +17,12 @@ pub trait End {
     /// Where `to` is [drained](Pipe::is_drained), the end passes the end of the stream on and
     /// finishes it. Where it has no more to say itself, it ends `from`.
     ///
+    /// Where `to` is [cut](Pipe::is_cut), the end takes the bytes, and no more: the session tells it.
+    /// An end that has [gone deaf](Progress::Deaf) takes nothing, and only puts.
+    ///
     /// # Errors
-    /// Only a failure that ends the session: the connection was reset, the device is gone. Having
-    /// nothing to do is [`Progress::Moved`]`(0)`.
+    /// Only a failure that ends the session: the connection was reset, the device is gone. Nothing
+    /// more can be got from this end. Having nothing to do is [`Progress::Moved`]`(0)`.
     fn exchange(
         &mut self,
         to: &mut Pipe,
@@ -36,6 +39,12 @@ pub trait End {
     /// that a stream which is cut off here must not seem to end at the other side of the session.
     fn has_carried(&self) -> bool {
         false
+    }
+
+    /// Whether all that it took is on its way, so that a reset would not overtake it, and nobody at
+    /// its other side holds it up. Readiness tells when that changes.
+    fn has_sent_all(&self) -> bool {
+        true
     }
 
     /// The session is over, and the stream to this end was not: where somebody is at its other
@@ -76,6 +85,10 @@ impl<E: End + ?Sized> End for Box<E> {
 
     fn has_carried(&self) -> bool {
         (**self).has_carried()
+    }
+
+    fn has_sent_all(&self) -> bool {
+        (**self).has_sent_all()
     }
 
     fn cut_off(&mut self) {
@@ -132,6 +145,9 @@ pub enum Progress {
     /// This end has said all it will and wants to hear no more: the session is to send what
     /// waits and close.
     Done,
+    /// The peer takes nothing more, for this reason: nothing can be sent to it. What it had said
+    /// before may still come. Said once.
+    Deaf(io::ErrorKind),
     /// The peer broke the rules of this end's protocol. The end tells it so and wants no more of
     /// it; the session is to see that this arrives, and close.
     Broken,

@@ -150,7 +150,11 @@ impl<E: End> Exit<E> {
             return Ok(Progress::Moved(put));
         }
         if let Some(end) = call {
-            progress = end.exchange(to, from, turn).map_err(|error| match error.kind() {
+            let outcome = match end.exchange(to, from, turn) {
+                Ok(Progress::Deaf(kind)) => Err(kind.into()),
+                outcome => outcome,
+            };
+            progress = outcome.map_err(|error: io::Error| match error.kind() {
                 io::ErrorKind::TimedOut => Refusal::TimedOut(target.clone()),
                 _ => Refusal::Unreachable(target.clone(), error.to_string()),
             })?;
@@ -199,6 +203,10 @@ impl<E: End> End for Exit<E> {
 
     fn has_carried(&self) -> bool {
         matches!(&self.stage, Stage::Joined(end) if end.has_carried())
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.onward_ref().is_none_or(End::has_sent_all)
     }
 
     fn cut_off(&mut self) {

@@ -2,7 +2,9 @@
 //! RFC 5246 section 7.4): for showing a handshake to people, never for taking part in one.
 //!
 //! The bytes come from strangers. Every length is checked against what is there, nothing is
-//! allocated beyond the size of the input, and what cannot be read is left out.
+//! allocated beyond the size of the input, and what cannot be read is left out. Every index is into
+//! bytes that `Fields::take` or `chunks_exact` has just made so many of, and no arithmetic is done
+//! with a length.
 
 /// The bytes before a handshake message's body: its type, and its length in three bytes.
 const MESSAGE_HEADER: usize = 4;

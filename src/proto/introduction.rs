@@ -43,6 +43,8 @@ struct Introduction {
     has_asked: bool,
     outgoing: Pipe,
     incoming: Pipe,
+    /// Why nothing more can be said, if so. What was heard may tell more.
+    deaf: Option<io::ErrorKind>,
 }
 
 impl<E: End> Introduced<E> {
@@ -55,6 +57,7 @@ impl<E: End> Introduced<E> {
                 has_asked: false,
                 outgoing: Pipe::new(),
                 incoming: Pipe::new(),
+                deaf: None,
             })
         });
         Self { end, introduction, until: None }
@@ -113,15 +116,21 @@ impl<E: End> Introduced<E> {
             outcome => outcome?,
         };
         moved += introduction.speak(turn)?;
-        let Introduction { lines, outgoing, incoming, .. } = &mut **introduction;
+        let Introduction { lines, outgoing, incoming, deaf, .. } = &mut **introduction;
+        let deaf = *deaf;
         if lines.is_empty() && outgoing.is_empty() {
             // What the other side said right after its answer belongs to the peer.
             moved += incoming.hand_over(from, |_| ());
             if incoming.is_empty() {
-                if !incoming.is_open() {
+                if incoming.is_cut() {
+                    from.cut();
+                } else if !incoming.is_open() {
                     from.end();
                 }
                 self.introduction = None;
+                if let Some(kind) = deaf {
+                    return Ok(Progress::Deaf(kind));
+                }
                 moved += 1;
             }
         }
@@ -162,6 +171,10 @@ impl<E: End> End for Introduced<E> {
         self.end.has_carried() && !self.is_introducing()
     }
 
+    fn has_sent_all(&self) -> bool {
+        self.end.has_sent_all()
+    }
+
     fn cut_off(&mut self) {
         self.end.cut_off();
     }
@@ -186,6 +199,10 @@ impl Introduction {
             Progress::Moved(count) => Ok(count),
             Progress::Done => Err(io::ErrorKind::UnexpectedEof.into()),
             Progress::Broken => Err(io::ErrorKind::InvalidData.into()),
+            Progress::Deaf(kind) => {
+                self.deaf = Some(kind);
+                Ok(1 + self.outgoing.discard(turn.pool))
+            }
         }
     }
 
@@ -316,7 +333,9 @@ mod tests {
         let mut turn = Turn { now: Instant::now(), pool, clock: &NoClock, watch };
         match introduced.exchange(to, from, &mut turn)? {
             Progress::Moved(count) => Ok(count),
-            Progress::Done | Progress::Broken => panic!("the far side never says that"),
+            Progress::Done | Progress::Broken | Progress::Deaf(_) => {
+                panic!("the far side never says that")
+            }
         }
     }
 

@@ -4,8 +4,12 @@
 //! to say it *ends* the pipe; when the end that reads has passed that on, after the last byte, it
 //! *finishes* it. Each direction ends by itself: that is half-close.
 //!
-//! Invariant: a pipe only ever goes open -> ending -> finished, takes no byte once it is ending,
-//! and holds none once it is finished.
+//! A stream that stopped without coming to its end is *cut*. The bytes before the cut are sound and
+//! go on, but no reader takes it for an end: whoever owns the pipe decides when the cut is told, and
+//! finishes it then.
+//!
+//! Invariant: a pipe only ever goes open -> ending or cut -> finished, takes no byte once it is not
+//! open, and holds none once it is finished.
 
 use super::buffer::{Buffer, Pool};
 
@@ -24,6 +28,8 @@ enum Stage {
     Open,
     /// The writer has ended it; bytes may still wait, and the reader does not know yet.
     Ending,
+    /// The writer was cut off; bytes may still wait.
+    Cut,
     /// The reader has passed the end on.
     Finished,
 }
@@ -46,6 +52,19 @@ impl Pipe {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.stage == Stage::Ending && self.buffer.is_empty()
+    }
+
+    /// Whether the writer was cut off, and that has not been told.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.stage == Stage::Cut
+    }
+
+    /// Whether no byte waits and none will come, but nobody has been told so: the stream has ended,
+    /// or was cut.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self.stage, Stage::Ending | Stage::Cut) && self.buffer.is_empty()
     }
 
     /// Whether the end has been passed on.
@@ -167,12 +186,19 @@ impl Pipe {
         }
     }
 
-    /// The reader has passed the end on.
+    /// The writer will not get to say the rest.
+    pub fn cut(&mut self) {
+        if self.is_open() {
+            self.stage = Stage::Cut;
+        }
+    }
+
+    /// The end has been passed on, or the cut been told.
     ///
     /// # Panics
-    /// If the pipe is not [drained](Self::is_drained).
+    /// If the pipe is not [exhausted](Self::is_exhausted).
     pub fn finish(&mut self) {
-        assert!(self.is_drained(), "passed on an end that had not come");
+        assert!(self.is_exhausted(), "passed on an end that had not come");
         self.stage = Stage::Finished;
     }
 }
@@ -193,6 +219,20 @@ mod tests {
         pipe.finish();
         assert!(pipe.is_finished() && !pipe.is_drained());
         assert_eq!(pipe.carried(), 3);
+    }
+
+    #[test]
+    fn a_cut_is_no_end() {
+        let mut pool = Pool::new(8, 1);
+        let mut pipe = Pipe::new();
+        pipe.append(&mut pool, b"abc");
+        pipe.cut();
+        pipe.end();
+        assert!(pipe.is_cut() && !pipe.is_open() && !pipe.is_exhausted());
+        pipe.consume(&mut pool, 3);
+        assert!(pipe.is_exhausted() && !pipe.is_drained());
+        pipe.finish();
+        assert!(pipe.is_finished() && !pipe.is_cut());
     }
 
     #[test]

@@ -13,6 +13,17 @@ pub enum Side {
     Local,
 }
 
+impl Side {
+    /// The end across.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Remote => Self::Local,
+            Self::Local => Self::Remote,
+        }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -58,10 +69,10 @@ impl CloseReason {
         self.is_given_up() || matches!(self, Self::Failed(..) | Self::Broken)
     }
 
-    /// Whether nobody failed, and the session was given up all the same.
+    /// Whether nobody failed, and the session was given up all the same, or a stream of it was.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        matches!(self, Self::Deadline(_) | Self::Stopped)
+        matches!(self, Self::Deadline(_) | Self::Stopped | Self::Truncated)
     }
 }
 

@@ -20,6 +20,12 @@
 //!             |  what still comes, so that no reset      |  took too long
 //!             |  overtakes the last bytes                |
 //!             +-----------------------------------------+----------> closed
+//!
+//!              Established, and an end fails: Closing, too
+//!             +-----------------------------------------+
+//!   failing   |  deliver what it had said to the other  |  told, or took too long
+//!             |  end, then tell that it failed          |----------> closed
+//!             +-----------------------------------------+
 //! ```
 //!
 //! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
@@ -32,6 +38,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::failing::Failing;
 use super::end::{End, Progress, Side, Standing, Turn};
 use super::event::{Event, Summary};
 use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
@@ -78,6 +85,8 @@ enum State {
     Established,
     /// Why, and how far the peer had come.
     Closing(CloseReason, Reached),
+    /// An end has failed; what it had said before is being delivered.
+    Failing(Failing),
 }
 
 /// How far a peer has come.
@@ -171,7 +180,7 @@ impl<R: End, L: End> Session<R, L> {
                     break Step::Wait;
                 }
                 Ok(moved) => {
-                    if !matches!(self.state, State::Closing(..)) {
+                    if matches!(self.state, State::AuthPending(..) | State::Established) {
                         self.touched = turn.now;
                     }
                     has_moved = true;
@@ -198,9 +207,11 @@ impl<R: End, L: End> Session<R, L> {
             (_, deadline) = self.next_deadline().filter(is_due)?;
         }
         turn.watch.report(&Event::Deadline(deadline));
-        Some(match self.state {
+        Some(match &self.state {
             // That a peer which broke the rules does not leave by itself is no news.
-            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken), _) => reason,
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken), _) => *reason,
+            State::Failing(failing) => failing.reason,
+            _ if deadline == Deadline::HalfClose && self.inward.is_cut() => CloseReason::Truncated,
             _ => CloseReason::Deadline(deadline),
         })
     }
@@ -216,11 +227,16 @@ impl<R: End, L: End> Session<R, L> {
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         let Standing { identity, cause, .. } = self.remote.standing();
         let left_silently = self.left_silently(reason);
+        // What matters of a failure is how far things had come before it.
+        let state = match self.state {
+            State::Failing(_) => StateName::Established,
+            _ => self.state_name(),
+        };
         turn.watch.report(&Event::Closed(&Summary {
             reason,
             failure: self.failure.as_ref(),
             cause,
-            state: self.state_name(),
+            state,
             was_admitted: self.was_admitted(),
             left_silently,
             was_declined: self.local.has_declined(),
@@ -243,13 +259,16 @@ impl<R: End, L: End> Session<R, L> {
     ///
     /// Where nobody failed and waiting was given up here, a stream whose end was passed on is spared:
     /// it is whole, and a reset would only take its last bytes out of the kernel before a slow reader
-    /// had them.
+    /// had them. So is a peer that was told all that a target had said before it failed.
     fn cut_off(&mut self, reason: &CloseReason) {
         if !reason.is_cut_off() {
             return;
         }
         let spares_whole = reason.is_given_up();
-        if self.local.has_carried() && !(spares_whole && self.outward.is_finished()) {
+        let was_told = matches!(self.state, State::Failing(_))
+            && matches!(reason, CloseReason::Failed(Side::Local, _));
+        let spares_peer = spares_whole || was_told;
+        if self.local.has_carried() && !(spares_peer && self.outward.is_finished()) {
             self.remote.cut_off();
         }
         if !(spares_whole && self.inward.is_finished()) {
@@ -257,10 +276,10 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Whether the last byte and the end have been passed to the remote end.
+    /// Whether the last byte and the end have been passed to the remote end, which has not failed.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.outward.is_finished()
+        self.outward.is_finished() && !matches!(self.state, State::Failing(_))
     }
 
     /// Where the session stands.
@@ -269,7 +288,7 @@ impl<R: End, L: End> Session<R, L> {
         match self.state {
             State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
-            State::Closing(..) => StateName::Closing,
+            State::Closing(..) | State::Failing(_) => StateName::Closing,
         }
     }
 
@@ -286,6 +305,7 @@ impl<R: End, L: End> Session<R, L> {
             State::AuthPending(Admitting::Securing(_), _) => Reached::Nothing,
             State::AuthPending(..) => Reached::Gate,
             State::Established => Reached::Inside,
+            State::Failing(_) => Reached::Inside,
             State::Closing(_, reached) => reached,
         }
     }
@@ -312,7 +332,7 @@ impl<R: End, L: End> Session<R, L> {
     #[must_use]
     pub fn is_served(&self) -> bool {
         match self.state {
-            State::Established => true,
+            State::Established | State::Failing(_) => true,
             State::AuthPending(..) => false,
             State::Closing(reason, _) => {
                 !matches!(reason, CloseReason::Handshake | CloseReason::Broken)
@@ -360,6 +380,9 @@ impl<R: End, L: End> Session<R, L> {
 
     /// Lets each end have one exchange; answers how much moved, or why it is over.
     fn pump(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
+        if matches!(self.state, State::Failing(_)) {
+            return self.deliver_last_words(turn);
+        }
         let mut moved = match self.remote.exchange(&mut self.outward, &mut self.inward, turn) {
             Ok(Progress::Moved(count)) => count,
             Ok(Progress::Done) => return Err(CloseReason::Finished),
@@ -367,13 +390,16 @@ impl<R: End, L: End> Session<R, L> {
                 self.abandon(turn);
                 1
             }
-            Err(error) => return Err(self.fail_remote(error)),
+            Ok(Progress::Deaf(kind)) => return self.go_deaf(Side::Remote, kind, turn),
+            Err(error) => return self.fail_remote(error, turn),
         };
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
             State::Closing(..) => self.drop_input(turn),
+            State::Failing(_) => 0,
         };
+        self.tell_cut()?;
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
                 State::Closing(reason, _) => reason,
@@ -386,6 +412,10 @@ impl<R: End, L: End> Session<R, L> {
 
     fn exchange_with_local(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
         match self.local.exchange(&mut self.inward, &mut self.outward, turn) {
+            Ok(Progress::Moved(_)) if self.outward.is_cut() => {
+                let why = "it ended without a close_notify: what came may not be all";
+                self.lose(Side::Local, io::Error::new(io::ErrorKind::UnexpectedEof, why), turn)
+            }
             Ok(Progress::Moved(count)) => Ok(count),
             Ok(Progress::Done) => {
                 self.close_with(CloseReason::Served, turn);
@@ -394,10 +424,26 @@ impl<R: End, L: End> Session<R, L> {
             Ok(Progress::Broken) => {
                 let why = "the other end broke the rules of its protocol";
                 let broken = io::Error::new(io::ErrorKind::InvalidData, why);
-                Err(self.fail(Side::Local, broken))
+                self.lose(Side::Local, broken, turn)
             }
-            Err(error) => Err(self.fail(Side::Local, error)),
+            Ok(Progress::Deaf(kind)) => self.go_deaf(Side::Local, kind, turn),
+            Err(error) => self.lose(Side::Local, error, turn),
         }
+    }
+
+    /// Tells the local end that the peer's stream was cut off, once the peer has been told all that
+    /// the local end had to say: it may have been a whole question, and gets its answer.
+    ///
+    /// # Errors
+    /// It was told, and the session is over.
+    fn tell_cut(&mut self) -> Result<(), CloseReason> {
+        let is_due = self.inward.is_cut() && self.inward.is_exhausted();
+        if !is_due || !self.outward.is_finished() || !self.local.has_sent_all() {
+            return Ok(());
+        }
+        self.local.cut_off();
+        self.inward.finish();
+        Err(CloseReason::Truncated)
     }
 
     /// Nothing more can be said to the peer, but for what the remote end says by itself.
@@ -405,7 +451,7 @@ impl<R: End, L: End> Session<R, L> {
         let reason = match self.state {
             State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
             State::AuthPending(..) | State::Established => CloseReason::Broken,
-            State::Closing(..) => return,
+            State::Closing(..) | State::Failing(_) => return,
         };
         self.outward.discard(turn.pool);
         self.close_with(reason, turn);
@@ -419,15 +465,20 @@ impl<R: End, L: End> Session<R, L> {
 
     /// The remote end failed. That a peer leaves without a farewell is only a failure where bytes
     /// were being carried.
-    fn fail_remote(&mut self, error: io::Error) -> CloseReason {
+    fn fail_remote(&mut self, error: io::Error, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
         match self.state {
-            State::Closing(reason, _) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken), _) => {
+                Err(reason)
+            }
+            State::Closing(reason, _) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(reason)
+            }
             State::AuthPending(Admitting::Guard { .. }, _)
                 if error.kind() == io::ErrorKind::UnexpectedEof =>
             {
-                CloseReason::LeftAtGate
+                Err(CloseReason::LeftAtGate)
             }
-            _ => self.fail(Side::Remote, error),
+            _ => self.lose(Side::Remote, error, turn),
         }
     }
 
@@ -439,7 +490,7 @@ impl<R: End, L: End> Session<R, L> {
 
     fn drop_input(&mut self, turn: &mut Turn<'_>) -> usize {
         let dropped = self.inward.discard(turn.pool);
-        if self.inward.is_drained() {
+        if self.inward.is_exhausted() {
             self.inward.finish();
             return dropped + 1;
         }
@@ -468,7 +519,7 @@ impl<R: End, L: End> Session<R, L> {
                     let name = keyring.verify(challenge, answer);
                     self.identity = Some(name.ok_or(CloseReason::Refused)?);
                     self.enter(State::Established, turn);
-                } else if self.inward.is_drained() {
+                } else if self.inward.is_exhausted() {
                     return Err(CloseReason::LeftAtGate);
                 }
             }
@@ -479,7 +530,7 @@ impl<R: End, L: End> Session<R, L> {
                     let answer = secret.answer(*digest, challenge);
                     moved += self.outward.append(turn.pool, answer.as_bytes());
                     self.enter(State::Established, turn);
-                } else if self.inward.is_drained() {
+                } else if self.inward.is_exhausted() {
                     return Err(CloseReason::NoChallenge);
                 }
             }
@@ -499,7 +550,7 @@ impl<R: End, L: End> Session<R, L> {
                         StateName::AuthPending,
                         State::Closing(CloseReason::Handshake | CloseReason::Broken, _)
                     )
-                    | (StateName::Established, State::Closing(..))
+                    | (StateName::Established, State::Closing(..) | State::Failing(_))
             ),
             "a session went from {before} to {after}"
         );
@@ -535,6 +586,7 @@ impl<R: End, L: End> Session<R, L> {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
             }
+            State::Failing(_) => self.failing_until().map(|until| (until, Deadline::Closing)),
         };
         let lifetime = after(self.opened, timeouts.lifetime, Deadline::Lifetime);
         match (condition, lifetime) {
@@ -594,6 +646,8 @@ impl<const N: usize> Partial<N> {
         (self.len as usize == wanted).then_some(&self.bytes[..wanted])
     }
 }
+
+mod failing;
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,8 @@ struct Link {
     /// What each end will hear.
     inboxes: [Inbox; 2],
     is_cut: bool,
+    /// Whether each end was told that it is.
+    were_told: [bool; 2],
     dice: Dice,
 }
 
@@ -58,8 +60,8 @@ impl Plug {
             is_abandoned: false,
             is_starved: false,
         };
-        let link =
-            Link { ways: capacities.map(way), inboxes: Default::default(), is_cut: false, dice };
+        let (ways, inboxes) = (capacities.map(way), Default::default());
+        let link = Link { ways, inboxes, is_cut: false, were_told: [false; 2], dice };
         let link = Rc::new(RefCell::new(link));
         (Self { link: Rc::clone(&link), end: 0 }, Self { link, end: 1 })
     }
@@ -75,17 +77,21 @@ impl Plug {
         Trouble(Rc::clone(&self.link))
     }
 
-    /// Reads as `recv(2)` does: what had arrived before a reset can still be read.
+    /// Reads as `recv(2)` does: what had arrived before a reset can still be read, and the reset is
+    /// told once, here or to a writer; behind it comes an end that is none.
     pub(crate) fn read(&self, space: &mut [u8], now: Instant) -> io::Result<usize> {
         let mut link = self.link.borrow_mut();
         let is_cut = link.is_cut;
         let way = &mut link.ways[1 - self.end];
         if way.bytes.is_empty() {
-            return match (way.has_ended, is_cut) {
-                (_, true) => Err(io::ErrorKind::ConnectionReset.into()),
-                (true, _) => Ok(0),
-                _ => Err(link.inboxes[self.end].refuse(Readiness::READABLE)),
-            };
+            if way.has_ended || (is_cut && link.were_told[self.end]) {
+                return Ok(0);
+            }
+            link.were_told[self.end] = is_cut;
+            return Err(match is_cut {
+                true => io::ErrorKind::ConnectionReset.into(),
+                false => link.inboxes[self.end].refuse(Readiness::READABLE),
+            });
         }
         let count = space.len().min(way.bytes.len());
         for (place, byte) in space.iter_mut().zip(way.bytes.drain(..count)) {
@@ -97,11 +103,15 @@ impl Plug {
         Ok(count)
     }
 
-    /// Writes as `send(2)` does.
+    /// Writes as `send(2)` does: after a reset, the error says whether the end had come first.
     pub(crate) fn write(&self, bytes: &[u8], now: Instant) -> io::Result<usize> {
         let mut link = self.link.borrow_mut();
         if link.is_cut {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            let was_told = std::mem::replace(&mut link.were_told[self.end], true);
+            return Err(match link.ways[1 - self.end].has_ended || was_told {
+                true => io::ErrorKind::BrokenPipe.into(),
+                false => io::ErrorKind::ConnectionReset.into(),
+            });
         }
         let way = &mut link.ways[self.end];
         assert!(!way.has_ended, "wrote after the end of the stream");
@@ -121,6 +131,9 @@ impl Plug {
     /// Ends the way to the other side, as `shutdown(SHUT_WR)` does.
     pub(crate) fn end(&self, now: Instant) {
         let mut link = self.link.borrow_mut();
+        if link.is_cut {
+            return;
+        }
         let already = std::mem::replace(&mut link.ways[self.end].has_ended, true);
         assert!(!already, "passed the end of the stream on twice");
         link.announce(1 - self.end, HANGUP, now);
@@ -145,6 +158,11 @@ impl Plug {
         } else if !has_ended {
             self.end(now);
         }
+    }
+
+    /// Whether everything that was written has been taken from here.
+    pub(crate) fn is_read(&self) -> bool {
+        self.link.borrow().ways[1 - self.end].bytes.is_empty()
     }
 
     /// Whether a read would do anything but block.
@@ -194,7 +212,9 @@ impl Trouble {
         link.is_cut = true;
         for end in [0, 1] {
             let len = link.ways[end].bytes.len();
-            link.ways[end].bytes.truncate(link.dice.below(len + 1));
+            let arrives = link.dice.below(len + 1);
+            link.ways[end].bytes.truncate(arrives);
+            link.ways[end].has_ended &= arrives == len;
             link.announce(end, HANGUP.with(Readiness::WRITABLE), now);
         }
     }

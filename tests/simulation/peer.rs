@@ -1,6 +1,7 @@
 //! Somebody at the far end of a connection who does what a script says, at the time it says.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use crate::link::Plug;
@@ -28,6 +29,8 @@ pub(crate) struct Peer {
     sent: Vec<u8>,
     stage: Stage,
     has_torn: bool,
+    /// Whether sending was told of a reset.
+    was_reset: bool,
     /// How the stream that it reads came to its end, if it did.
     outcome: Option<Outcome>,
 }
@@ -62,6 +65,7 @@ impl Peer {
             sent: Vec::new(),
             stage: Stage::Sending,
             has_torn: false,
+            was_reset: false,
             outcome: None,
         }
     }
@@ -136,7 +140,8 @@ impl Peer {
         if !self.unsent.is_empty() && self.plug.is_writable() {
             match self.plug.write(self.unsent.make_contiguous(), now) {
                 Ok(count) => self.sent.extend(self.unsent.drain(..count)),
-                Err(_) => {
+                Err(error) => {
+                    self.was_reset = error.kind() == ErrorKind::ConnectionReset;
                     self.stage = Stage::Silent;
                     return;
                 }
@@ -153,8 +158,10 @@ impl Peer {
         while self.appetite > 0 && self.plug.is_readable() {
             let offered = self.appetite.min(space.len());
             match self.plug.read(&mut space[..offered], now) {
-                Ok(0) => return self.outcome = self.outcome.or(Some(Outcome::Ended)),
-                Err(_) => return self.outcome = self.outcome.or(Some(Outcome::Broken)),
+                Ok(0) if !self.was_reset => {
+                    return self.outcome = self.outcome.or(Some(Outcome::Ended));
+                }
+                Ok(0) | Err(_) => return self.outcome = self.outcome.or(Some(Outcome::Broken)),
                 Ok(count) => {
                     self.received.extend(&space[..count]);
                     self.appetite -= count;

@@ -182,7 +182,9 @@ impl End for Probe {
                 outcome
             }
         };
-        let progress = outcome.inspect_err(|error| self.failure = Some(error.kind()))?;
+        let progress = outcome.inspect_err(|error| {
+            self.failure.get_or_insert(error.kind());
+        })?;
         self.ends_heard += usize::from(to.is_finished() && !was_finished);
         self.is_open = from.is_open();
         match progress {
@@ -192,6 +194,7 @@ impl End for Probe {
                 self.moved_at = Some(turn.now);
             }
             Progress::Done => self.done_at = Some(turn.now),
+            Progress::Deaf(kind) => self.failure = Some(kind),
             Progress::Broken => panic!("a plain end has no rules that could be broken"),
         }
         Ok(progress)

@@ -37,6 +37,8 @@ pub(crate) struct Subject {
     /// Ready, new, or stopped by its budget.
     is_due: bool,
     pub(crate) was_cut_short: bool,
+    /// Whether it has thrown away what could not be delivered.
+    pub(crate) throws_away: bool,
     pub(crate) closed: Option<CloseReason>,
     trace: Trace,
 }
@@ -74,6 +76,7 @@ impl Subject {
             state: StateName::AuthPending,
             is_due: true,
             was_cut_short: false,
+            throws_away: false,
             closed: None,
             trace: Trace::default(),
         }
@@ -140,6 +143,7 @@ impl Subject {
         self.is_due = step == Step::Again;
         self.was_cut_short |= self.is_due;
         self.check_budget(&step);
+        self.throws_away |= self.is_failing();
         match step {
             Step::Close(reason) => self.close(now, reason, &due),
             Step::Wait | Step::Again => {
@@ -147,7 +151,13 @@ impl Subject {
                 self.check_state();
                 let expected = self.deadlines().into_iter().map(|(at, _)| at).min();
                 let deadline = self.session.deadline().map(|at| at - *BEGINNING);
-                assert_eq!(deadline, expected, "the next deadline");
+                if self.is_failing() {
+                    let limit = self.timeouts.half_close.unwrap_or(CLOSING_LIMIT);
+                    let latest = now - *BEGINNING + limit;
+                    assert!(deadline.is_some_and(|at| at <= latest), "{deadline:?} at {now:?}");
+                } else {
+                    assert_eq!(deadline, expected, "the next deadline");
+                }
                 let is_late = self.deadline().is_some_and(|at| at <= now);
                 assert!(!is_late, "a deadline has passed, and nothing came of it");
             }
@@ -222,7 +232,7 @@ impl Subject {
         let remote = self.session.remote();
         remote.check_quiet();
         let mut held_up = usize::from(remote.wants_out());
-        if self.session.state_name() == StateName::Established {
+        if self.session.state_name() == StateName::Established || self.is_failing() {
             let probe = self.session.local();
             held_up += probe.blocks_to_open();
             if let Some(wire) = probe.wire() {
@@ -232,6 +242,9 @@ impl Subject {
                 held_up *= BLOCKS_PER_SESSION;
             }
         }
+        // What was meant for an end that has failed waits for what that end had said, and so does what
+        // a service has not answered.
+        held_up += BLOCKS_PER_SESSION * usize::from(self.is_failing());
         let lent = self.pool.lent();
         assert!(lent <= held_up, "holds {lent} blocks although {held_up} are held up");
         self.check_ends();
@@ -239,6 +252,9 @@ impl Subject {
 
     /// No end of stream is kept back behind the last byte.
     fn check_ends(&mut self) {
+        if self.is_failing() {
+            return;
+        }
         let state = self.session.state_name();
         let remote = self.session.remote();
         let (is_held_up, has_passed) = (remote.wants_out(), remote.record.passed_end);
@@ -265,8 +281,17 @@ impl Subject {
         }
     }
 
+    /// Whether an end has failed, and what it had said is being delivered.
+    fn is_failing(&mut self) -> bool {
+        self.session.state_name() == StateName::Closing && self.session.local().done_at.is_none()
+    }
+
     /// The deadlines that have passed: one, but for those that are equal.
     fn due_deadlines(&mut self, now: Instant) -> Vec<(Duration, Deadline)> {
+        if self.is_failing() {
+            let until = self.session.deadline().filter(|&at| at <= now);
+            return until.map(|at| (at - *BEGINNING, Deadline::Closing)).into_iter().collect();
+        }
         let mut passed = self.deadlines();
         let first = passed.iter().map(|&(at, _)| at).min();
         passed.retain(|&(at, _)| at <= now - *BEGINNING && Some(at) == first);
@@ -294,7 +319,7 @@ impl Subject {
             }
             (StateName::Closing, done_at) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
-                (done_at.expect("the service was done"), Some(limit), Deadline::Closing)
+                (done_at.unwrap_or(moved_at), Some(limit), Deadline::Closing)
             }
         };
         let condition = limit.map(|limit| (since - *BEGINNING + limit, deadline));
@@ -311,7 +336,7 @@ impl Subject {
         self.session.dispose(&mut turn, &reason);
         assert_eq!(self.pool.lent(), 0, "kept a block after it had closed");
         self.check_reason(reason, due);
-        self.check_bytes(reason);
+        self.check_bytes(reason, due.is_empty());
         self.check_trace(reason);
         self.session.remote().close(now, reason);
         if let Some(wire) = self.session.local().wire() {
@@ -323,7 +348,8 @@ impl Subject {
     fn check_reason(&mut self, reason: CloseReason, due: &[(Duration, Deadline)]) {
         let state = self.session.state_name();
         let admits = self.admits();
-        let failure = self.failure();
+        let failures = self.failures();
+        let is_failing = self.is_failing();
         let probe = self.session.local();
         let (ends_heard, is_done) = (probe.ends_heard, probe.done_at.is_some());
         let was_served = probe.reached_at.is_some();
@@ -335,7 +361,7 @@ impl Subject {
             (matches!(self.gate, Gate::Guard { .. }), matches!(self.gate, Gate::Guest { .. }));
         let is_true = match reason {
             CloseReason::Stopped => true,
-            CloseReason::Failed(..) => failure == Some(reason),
+            CloseReason::Failed(..) => failures.contains(&Some(reason)),
             CloseReason::Deadline(deadline) => due.iter().any(|&(_, it)| it == deadline),
             CloseReason::Finished => {
                 state == StateName::Established && both_ended && ends_heard == 1 && !is_done
@@ -353,29 +379,33 @@ impl Subject {
         assert!(is_true, "said {reason:?}, which is not what happened");
         if reason != CloseReason::Stopped {
             let is_late = matches!(reason, CloseReason::Deadline(_));
-            assert_eq!(is_late, !due.is_empty(), "closed as {reason:?} after {due:?}");
+            let may_be_late = is_failing && matches!(reason, CloseReason::Failed(..));
+            assert!(may_be_late || is_late != due.is_empty(), "closed as {reason:?} after {due:?}");
             let has_failed = matches!(reason, CloseReason::Failed(..));
-            assert_eq!(has_failed, failure.is_some(), "closed as {reason:?} after {failure:?}");
+            let is_failed = failures != [None, None];
+            assert_eq!(has_failed, is_failed, "closed as {reason:?} after {failures:?}");
         }
         let was_admitted = state != StateName::AuthPending;
         assert!(admits || !was_admitted, "let in somebody with the wrong answer");
         assert!(was_admitted || !was_served, "served somebody at the gate");
     }
 
-    /// The reason that a failed end is.
-    fn failure(&mut self) -> Option<CloseReason> {
+    /// The reasons that failed ends are. Where both failed, either may have been the first.
+    fn failures(&mut self) -> [Option<CloseReason>; 2] {
         let remote = self.session.remote().record.failure;
         let local = self.session.local().failure;
         let failed = |side| move |kind| CloseReason::Failed(side, kind);
-        remote.map(failed(Side::Remote)).or(local.map(failed(Side::Local)))
+        [remote.map(failed(Side::Remote)), local.map(failed(Side::Local))]
     }
 
     /// What came out is what must come of what went in: all of it where the end was reached in
     /// peace, and otherwise the beginning of it.
-    fn check_bytes(&mut self, reason: CloseReason) {
+    fn check_bytes(&mut self, reason: CloseReason, is_in_time: bool) {
         let whole = matches!(reason, CloseReason::Finished | CloseReason::Served);
         let record = &self.session.remote().record;
         let (taken, sent) = (record.taken.clone(), record.sent.clone());
+        let was_deaf = record.failure.is_some();
+        let mut all_is_said = whole;
         let mut expected = self.gate.says(&taken);
         let probe = self.session.local();
         if self.gate.admits(&taken) {
@@ -390,6 +420,14 @@ impl Subject {
                     }
                 }
                 (Local::Wire(wire), _) => {
+                    // What a target had said before it failed goes on, if there is time.
+                    if is_in_time
+                        && !was_deaf
+                        && matches!(reason, CloseReason::Failed(Side::Local, _))
+                    {
+                        assert!(wire.plug.is_read(), "leaves the last words of a target unread");
+                        all_is_said = true;
+                    }
                     expected.extend(&wire.record.taken);
                     check_delivery("local", &wire.record.sent, input, whole);
                     assert!(!whole || wire.record.passed_end, "the local end never heard the end");
@@ -402,7 +440,7 @@ impl Subject {
                 (Local::Service(_), None) => unreachable!("a service has a kind"),
             }
         }
-        check_delivery("remote", &sent, &expected, whole);
+        check_delivery("remote", &sent, &expected, all_is_said);
     }
 
     /// What was reported is what happened.
@@ -411,7 +449,8 @@ impl Subject {
             CloseReason::Deadline(deadline) => Some(deadline),
             _ => None,
         };
-        assert_eq!(self.trace.deadline, deadline, "the deadline that was reported");
+        let reported = self.trace.deadline.filter(|_| deadline.is_some() || !self.is_failing());
+        assert_eq!(reported, deadline, "the deadline that was reported");
         let (received, sent) = self.session.carried();
         let summary = self.trace.summary.take().expect("its end is reported");
         assert_eq!((summary.received, summary.sent), (received, sent), "bytes reported");

@@ -39,6 +39,8 @@ pub(crate) struct Record {
     /// Whether the end of the stream was passed on.
     pub(crate) passed_end: bool,
     pub(crate) failure: Option<io::ErrorKind>,
+    /// Whether nothing more comes from it.
+    pub(crate) is_lost: bool,
     /// How much moved in this run.
     pub(crate) moved: usize,
     /// The last time that anything moved.
@@ -78,6 +80,9 @@ impl Wire {
 
     /// The session waits: is there nothing that it could have moved, or will never hear of?
     pub(crate) fn check_quiet(&self) {
+        if self.record.is_lost {
+            return;
+        }
         for (wants, possible, bit) in [
             (self.record.wants_more, self.plug.is_readable(), Readiness::READABLE),
             (self.record.wants_out, self.plug.is_writable(), Readiness::WRITABLE),
@@ -107,10 +112,11 @@ impl Wire {
         turn: &mut Turn<'_>,
     ) -> io::Result<usize> {
         let mut moved = 0;
-        if !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
+        let is_deaf = self.record.failure.is_some();
+        if !is_deaf && !to.is_empty() && self.readiness.contains(Readiness::WRITABLE) {
             moved += self.flush(to, turn)?;
         }
-        if to.is_drained() {
+        if !is_deaf && to.is_drained() {
             self.plug.end(turn.now);
             self.record.passed_end = true;
             turn.watch.detail(|| Event::Write(self.side, Transfer::End));
@@ -137,7 +143,10 @@ impl Wire {
                 self.readiness = self.readiness.without(Readiness::WRITABLE);
                 Transfer::WouldBlock
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.record.failure = Some(error.kind());
+                return Err(error);
+            }
         };
         turn.watch.detail(|| Event::Write(self.side, transfer));
         Ok(moved(transfer))
@@ -153,8 +162,11 @@ impl Wire {
         });
         let transfer = match outcome {
             Ok(0) => {
-                from.end();
-                self.record.heard_end = true;
+                match self.record.failure {
+                    None | Some(io::ErrorKind::BrokenPipe) => from.end(),
+                    Some(_) => from.cut(),
+                }
+                self.record.heard_end = !from.is_cut();
                 self.readiness = self.readiness.without(Readiness::READABLE);
                 Transfer::End
             }
@@ -183,22 +195,29 @@ impl End for Wire {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         assert!(turn.pool.lent() <= MOST_BLOCKS, "holds {} blocks", turn.pool.lent());
-        assert_eq!(self.record.failure, None, "used after it had failed");
+        assert!(!self.record.is_lost, "used after it had failed");
         self.record.was_used = true;
         self.record.exchanges += 1;
         assert!(self.record.exchanges <= TURN_BUDGET, "a run without end");
+        let was_deaf = self.record.failure.is_some();
         let outcome = self.attempt(to, from, turn);
+        let is_deaf = self.record.failure.is_some();
         self.record.wants_more = from.is_open() && from.len() < turn.pool.block_len();
-        self.record.wants_out = !to.is_empty();
-        match &outcome {
-            Ok(0) => {}
+        self.record.wants_out = !to.is_empty() && !is_deaf;
+        match outcome {
             Ok(count) => {
                 self.record.moved += count;
-                self.record.moved_at = Some(turn.now);
+                self.record.moved_at =
+                    if count > 0 { Some(turn.now) } else { self.record.moved_at };
+                Ok(Progress::Moved(count))
             }
-            Err(error) => self.record.failure = Some(error.kind()),
+            Err(error) if is_deaf && !was_deaf => Ok(Progress::Deaf(error.kind())),
+            Err(error) => {
+                self.record.failure.get_or_insert(error.kind());
+                self.record.is_lost = true;
+                Err(error)
+            }
         }
-        outcome.map(Progress::Moved)
     }
 
     fn has_carried(&self) -> bool {

@@ -78,7 +78,9 @@ impl World {
         }
         let mut ran = false;
         if let Some(tunnel) = &mut self.tunnel {
-            tunnel.check_flow(&self.peers);
+            if !self.subjects.iter().any(|subject| subject.throws_away) {
+                tunnel.check_flow(&self.peers);
+            }
             tunnel.strike(now);
         }
         let stops = self.stop_at.is_some_and(|at| at <= now);

@@ -13,8 +13,7 @@ const SHOWN: usize = 32;
 pub fn explain(error: &Error, incoming: &[u8], in_handshake: bool) -> String {
     match error {
         Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => {
-            let shown = &incoming[..incoming.len().min(SHOWN)];
-            format!("the peer does not speak TLS: it began with '{}'", shown.escape_ascii())
+            format!("the peer does not speak TLS: {}", not_tls(incoming))
         }
         Error::InvalidMessage(what) => format!("the peer sent a malformed message ({what:?})"),
         Error::PeerMisbehaved(what) => format!("the peer did what it must not ({what:?})"),
@@ -30,6 +29,49 @@ pub fn explain(error: &Error, incoming: &[u8], in_handshake: bool) -> String {
         other => other.to_string(),
     }
 }
+
+/// What something is that is not TLS, as far as its first bytes tell.
+fn not_tls(incoming: &[u8]) -> String {
+    // rustls gives its judgement after a record's header.
+    let fits = |begin: &[u8]| {
+        incoming.starts_with(begin) || (incoming.len() >= 5 && begin.starts_with(incoming))
+    };
+    if let Some((_, what)) = GREETINGS.iter().find(|(begin, _)| fits(begin)) {
+        return (*what).to_owned();
+    }
+    let shown = &incoming[..incoming.len().min(SHOWN)];
+    format!("it began with '{}'", shown.escape_ascii())
+}
+
+/// How other protocols begin that ask for TLS in their own way, or say first who they are, so that
+/// what they say next to nobody who expects TLS can be read as words.
+const GREETINGS: &[(&[u8], &str)] = &[
+    (
+        &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f],
+        "it is a client of PostgreSQL that asks whether it may (SSLRequest); one of version 17 or \
+         later does not ask with sslnegotiation=direct, and in front of others the server itself \
+         must do TLS",
+    ),
+    (
+        &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30],
+        "it is a client of PostgreSQL that asks for Kerberos (GSSENCRequest); with \
+         gssencmode=disable it does not",
+    ),
+    (
+        &[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e],
+        "it is a client of PostgreSQL that cancels a request, in the clear",
+    ),
+    (
+        b"\r\n\r\n\0\r\nQUIT\n",
+        "it began with a header of the PROXY protocol (version 2), which is only expected from those \
+         in proxy_protocol_from",
+    ),
+    (
+        b"PROXY ",
+        "it began with a header of the PROXY protocol (version 1), which is only expected from those \
+         in proxy_protocol_from",
+    ),
+];
 
 fn incompatible(what: &PeerIncompatible) -> String {
     match what {
@@ -77,4 +119,31 @@ fn alert_meaning(alert: AlertDescription) -> String {
         _ => return format!("{alert:?}"),
     };
     format!("{meaning} ({alert:?})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(incoming: &[u8]) -> String {
+        explain(&Error::InvalidMessage(InvalidMessage::InvalidContentType), incoming, true)
+    }
+
+    #[test]
+    fn protocols_that_are_not_tls_are_named() {
+        for (greeting, name) in [
+            (&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f][..], "PostgreSQL"),
+            (&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30], "gssencmode"),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "version 1"),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0", "version 2"),
+            (b"GET / HTTP/1.1\r\n", "it began with 'GET / HTTP/1.1\\r\\n'"),
+            (&[0, 0, 0, 8, 0x04], "PostgreSQL"),
+            (&[0, 0, 0, 9, 0x04], "it began with '\\x00\\x00\\x00\\t\\x04'"),
+            (&[0xe2, 0x80, 0xae, b'\'', b'\n'], "it began with '\\xe2\\x80\\xae\\'\\n'"),
+        ] {
+            let said = explained(greeting);
+            assert!(said.starts_with("the peer does not speak TLS: "), "{said}");
+            assert!(said.contains(name) && said.is_ascii(), "{said}");
+        }
+    }
 }

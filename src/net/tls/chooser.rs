@@ -1,4 +1,5 @@
-//! Which certificate a server shows to a client that asks for a name.
+//! Which certificate a server shows to a client that asks for a name. What the client says is only
+//! compared; that there is a certificate at all is up to the configuration.
 
 use std::sync::Arc;
 

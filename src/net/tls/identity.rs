@@ -1,4 +1,7 @@
 //! Whom a certificate names, and a verifier that lets in only those who are wanted.
+//!
+//! A certificate is a stranger's bytes, also where its chain was found sound. Nothing in here indexes or
+//! counts; what cannot be read is left out.
 
 use std::sync::Arc;
 
@@ -140,5 +143,42 @@ impl ClientCertVerifier for Allowed {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.sound.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate() -> Vec<u8> {
+        let key = KeyPair::generate().expect("a key");
+        let mut parameters = CertificateParams::new(["db.internal".to_owned()]).expect("a name");
+        parameters.distinguished_name.push(DnType::CommonName, "alice");
+        let uri = "spiffe://prod/web".to_owned().try_into().expect("ASCII");
+        parameters.subject_alt_names.push(SanType::URI(uri));
+        parameters.self_signed(&key).expect("signed").der().to_vec()
+    }
+
+    #[test]
+    fn a_certificate_with_anything_in_it_names_somebody_or_nobody() {
+        let sound = certificate();
+        let identity = of(&sound.clone().into());
+        assert_eq!(identity.common_names, ["alice"]);
+        assert_eq!(identity.dns_names, ["db.internal"]);
+        assert_eq!(identity.uris, ["spiffe://prod/web"]);
+        for cut in 0..sound.len() {
+            assert_eq!(of(&sound[..cut].to_vec().into()).common_names, [""; 0], "cut at {cut}");
+        }
+        let places = prop::collection::vec((0..sound.len(), any::<u8>()), 1..6);
+        proptest!(|(places in places)| {
+            let mut changed = sound.clone();
+            for (at, byte) in places {
+                changed[at] = byte;
+            }
+            let _ = of(&changed.into()).to_string();
+        });
     }
 }

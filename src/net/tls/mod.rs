@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`socket`] | TLS over a stream socket as an end of a session |
+//! | [`records`] | what rustls is given and asked, and when it is not asked any more |
 //! | [`cause`] | what went wrong, in sentences for people |
 //! | [`meaning`] | what is wrong with a certificate, and how it is mended |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod key_log;
 pub mod meaning;
 pub mod purpose;
+pub mod records;
 pub mod shown;
 pub mod socket;
 pub mod ticket;

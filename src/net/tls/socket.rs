@@ -10,23 +10,26 @@
 //! stream.
 //!
 //! Invariants: nothing is encrypted while earlier ciphertext waits to be sent; nothing is received
-//! while decrypted bytes wait for room, which are therefore one record at the most; between
-//! exchanges `incomplete` holds no whole record. A block of the pool has to hold the largest record.
+//! while decrypted bytes wait for room, which are therefore one record at the most. A block of the
+//! pool has to hold the largest record, which the configuration sees to. What rustls is given, and
+//! when it is not asked any more, is the business of [`Records`] alone.
+//!
+//! No bytes of a peer reach an assertion. A pipe is appended to while it is open: it is only received
+//! into then, and only `deliver` closes it, when no surplus is left. What is
+//! consumed or drained is what was counted just before. The only subtraction takes a constant from
+//! the length of a block, which is larger.
 
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError,
-    UnbufferedConnectionCommon, UnbufferedStatus,
-};
+use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::{cause, identity, shown, suite_name};
+pub use super::records::Connection;
+use super::records::Records;
+use super::{identity, shown, suite_name};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::{Socket, Stream};
 use crate::proto::buffer::{Buffer, Pool};
@@ -54,17 +57,13 @@ pub type ClientSocket = TlsSocket<UnbufferedClientConnection>;
 /// A socket that speaks TLS.
 pub struct TlsSocket<C> {
     socket: Socket,
-    connection: C,
+    records: Records<C>,
     stage: Stage,
     inbound: Inbound,
-    /// The beginning of a record or handshake message of which more has to come.
-    incomplete: Vec<u8>,
     /// Plaintext for which the pipe had no room.
     surplus: Vec<u8>,
-    /// Application data, encrypted and to be sent.
+    /// Application data, encrypted and to be sent before the next flight.
     outgoing: Buffer,
-    /// Handshake messages and alerts that are to be sent after it.
-    flight: Vec<u8>,
     keeps_server_name: bool,
     /// Whether anything came from the peer.
     has_heard: bool,
@@ -122,14 +121,15 @@ impl ServerSocket {
     /// What is known of the client's TLS, once the handshake is over.
     #[must_use]
     pub fn security(&self) -> Option<Security<'_>> {
-        let own = self.connection.peer_certificates().and_then(<[_]>::first);
+        let state = self.records.state();
+        let own = state.peer_certificates().and_then(<[_]>::first);
         Some(Security {
-            version: match self.connection.protocol_version()? {
+            version: match state.protocol_version()? {
                 ProtocolVersion::TLSv1_3 => "TLSv1.3",
                 _ => "TLSv1.2",
             },
-            cipher: suite_name(self.connection.negotiated_cipher_suite()?.suite())?,
-            alpn: self.connection.alpn_protocol(),
+            cipher: suite_name(state.negotiated_cipher_suite()?.suite())?,
+            alpn: state.alpn_protocol(),
             server_name: self.known.as_ref().and_then(|known| known.server_name.as_deref()),
             certificate: own.map(|own| identity::of(own).common_names),
         })
@@ -146,9 +146,7 @@ impl ClientSocket {
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> Result<Self, Error> {
-        let mut socket = Self::new(socket, UnbufferedClientConnection::new(config, name)?);
-        socket.collect_flight();
-        Ok(socket)
+        Ok(Self::new(socket, UnbufferedClientConnection::new(config, name)?))
     }
 }
 
@@ -156,13 +154,11 @@ impl<C: Connection> TlsSocket<C> {
     fn new(socket: Socket, connection: C) -> Self {
         Self {
             socket,
-            connection,
+            records: Records::new(connection),
             stage: Stage::Handshake,
             inbound: Inbound::Open,
-            incomplete: Vec::new(),
             surplus: Vec::new(),
             outgoing: Buffer::new(),
-            flight: Vec::new(),
             keeps_server_name: false,
             has_heard: false,
             requires_close_notify: false,
@@ -180,8 +176,9 @@ impl<C: Connection> TlsSocket<C> {
         &self.socket
     }
 
-    /// From here on, a stream that ends without a `close_notify` fails. Without this it ends, and
-    /// the [standing](Standing) tells; but whom its bytes are carried on to would not hear that.
+    /// From here on, a stream that ends without a `close_notify` is [cut](Pipe::cut). Without this it
+    /// ends, and the [standing](Standing) tells; but whom its bytes are carried on to would not hear
+    /// that.
     pub fn require_close_notify(&mut self) {
         self.requires_close_notify = true;
     }
@@ -202,13 +199,13 @@ impl<C: Connection> TlsSocket<C> {
     /// The certificates that the peer showed, its own first.
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.connection.peer_certificates()
+        self.records.state().peer_certificates()
     }
 
     /// Whether an earlier session was resumed, which saves the certificates and a signature.
     #[must_use]
     pub fn was_resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.records.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Encrypts and sends what it can, and passes the end on when all of it is sent.
@@ -228,34 +225,15 @@ impl<C: Connection> TlsSocket<C> {
 
     /// Encrypts as much of what waits as a block holds, and `close_notify` after the last of it.
     fn encrypt(&mut self, to: &mut Pipe, pool: &mut Pool) -> io::Result<usize> {
-        loop {
-            let UnbufferedStatus { discard, state } = self.connection.process(&mut self.incomplete);
-            let mut count = None;
-            match state.map_err(io::Error::other)? {
-                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.flight),
-                ConnectionState::TransmitTlsData(flight) => flight.done(),
-                ConnectionState::WriteTraffic(mut traffic) if self.flight.is_empty() => {
-                    let fitting = to.len().min(plaintext_that_fits(pool.block_len()));
-                    let ends = !to.is_open() && fitting == to.len();
-                    let plaintext = &to.bytes()[..fitting];
-                    let encrypted = self.outgoing.fill(pool, |space| {
-                        let mut written = traffic.encrypt(plaintext, space)?;
-                        if ends {
-                            written += traffic.queue_close_notify(&mut space[written..])?;
-                        }
-                        Ok::<_, EncryptError>(written)
-                    });
-                    encrypted.map_err(io::Error::other)?;
-                    to.consume(pool, fitting);
-                    count = Some(fitting);
-                }
-                _ => count = Some(0),
-            }
-            self.incomplete.drain(..discard);
-            if let Some(count) = count {
-                return Ok(count);
-            }
+        let fitting = to.len().min(plaintext_that_fits(pool.block_len()));
+        let ends = !to.is_open() && !to.is_cut() && fitting == to.len();
+        let (records, plaintext) = (&mut self.records, &to.bytes()[..fitting]);
+        let written = self.outgoing.fill(pool, |space| records.encrypt(plaintext, ends, space))?;
+        if written == 0 {
+            return Ok(0);
         }
+        to.consume(pool, fitting);
+        Ok(fitting)
     }
 
     /// Sends what is encrypted.
@@ -266,20 +244,39 @@ impl<C: Connection> TlsSocket<C> {
             self.outgoing.consume(turn.pool, count);
             moved += count;
         }
-        if !self.flight.is_empty() && self.outgoing.is_empty() && self.socket.is_writable() {
-            let count = self.socket.send(&self.flight, &mut turn.watch)?;
-            self.flight.drain(..count);
-            if self.flight.is_empty() {
-                self.flight = Vec::new();
-            }
+        let has_flight = !self.records.flight().is_empty();
+        if has_flight && self.outgoing.is_empty() && self.socket.is_writable() {
+            let count = self.socket.send(self.records.flight(), &mut turn.watch)?;
+            self.records.sent(count);
             moved += count;
         }
         self.outgoing.settle(turn.pool);
         Ok(moved)
     }
 
+    /// Lets `send` send, unless that has failed before. Should it fail now, what waits is dropped.
+    fn unless_deaf(
+        &mut self,
+        turn: &mut Turn<'_>,
+        send: impl FnOnce(&mut Self, &mut Turn<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.is_deaf() {
+            return Ok(0);
+        }
+        let outcome = send(self, turn);
+        if self.is_deaf() {
+            self.outgoing.clear(turn.pool);
+            return Ok(1);
+        }
+        outcome
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.socket.deafness().is_some()
+    }
+
     fn is_flushed(&self) -> bool {
-        self.outgoing.is_empty() && self.flight.is_empty()
+        self.outgoing.is_empty() && self.records.flight().is_empty()
     }
 
     /// Whether there is room for whatever one more record brings.
@@ -293,10 +290,7 @@ impl<C: Connection> TlsSocket<C> {
 
     /// Receives ciphertext and takes in what it says.
     fn receive(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
-        let mut incoming = Buffer::new();
-        if !self.incomplete.is_empty() {
-            incoming.append(turn.pool, &self.incomplete);
-        }
+        let mut incoming = self.records.begin(turn.pool);
         if incoming.room(turn.pool) == 0 {
             incoming.clear(turn.pool);
             self.break_off("a handshake message is larger than limits.buffer".to_owned());
@@ -310,21 +304,19 @@ impl<C: Connection> TlsSocket<C> {
             Ok::<_, io::Error>(if let Transfer::Bytes(count) = transfer { count } else { 0 })
         });
         self.has_heard |= matches!(transfer, Transfer::Bytes(_));
-        let taken_in = received.map(|count| {
-            match transfer {
-                Transfer::End => self.handle_end_of_stream(),
-                _ => self.take_in(&mut incoming, from, turn.pool),
+        match (&received, transfer) {
+            (Ok(_), Transfer::Bytes(_)) => self.take_in(incoming, from, turn.pool),
+            (Ok(_), Transfer::End) => {
+                incoming.clear(turn.pool);
+                self.handle_end_of_stream();
+                return Ok(1);
             }
-            count + usize::from(transfer == Transfer::End)
-        });
-        self.incomplete = match self.inbound {
-            Inbound::Open => incoming.as_slice().to_vec(),
-            Inbound::Closed | Inbound::Truncated => Vec::new(),
-        };
-        incoming.clear(turn.pool);
-        taken_in
+            _ => incoming.clear(turn.pool),
+        }
+        received
     }
 
+    /// The connection may still be written to, so what is unread of it stays with the records.
     fn handle_end_of_stream(&mut self) {
         self.inbound = Inbound::Truncated;
         if matches!(self.stage, Stage::Handshake) {
@@ -332,82 +324,47 @@ impl<C: Connection> TlsSocket<C> {
         }
     }
 
-    fn take_in(&mut self, incoming: &mut Buffer, from: &mut Pipe, pool: &mut Pool) {
+    fn take_in(&mut self, incoming: Buffer, from: &mut Pipe, pool: &mut Pool) {
+        let was_handshaking = matches!(self.stage, Stage::Handshake);
         if self.keeps_server_name
-            && matches!(self.stage, Stage::Handshake)
+            && was_handshaking
             && let Some(hello) = hello::client_hello(incoming.as_slice())
         {
             self.known.get_or_insert_default().server_name = hello.server_name.map(Into::into);
         }
-        match self.decrypt(incoming, from, pool) {
-            Ok(())
-                if matches!(self.stage, Stage::Handshake) && !self.connection.is_handshaking() =>
-            {
+        let surplus = &mut self.surplus;
+        let outcome = self.records.take_in(incoming, pool, |pool, payload| {
+            let taken = from.append(pool, payload);
+            surplus.extend_from_slice(&payload[taken..]);
+        });
+        if self.records.is_done() {
+            self.inbound = Inbound::Closed;
+        }
+        match outcome {
+            Ok(()) if was_handshaking && !self.records.state().is_handshaking() => {
                 self.stage = Stage::Up;
-                let own = self.connection.peer_certificates().and_then(<[_]>::first);
+                let own = self.peer_certificates().and_then(<[_]>::first);
                 if let Some(identity) = own.map(|own| identity::of(own).to_string().into()) {
                     self.known.get_or_insert_default().identity = Some(identity);
                 }
             }
-            Ok(()) if matches!(self.stage, Stage::Handshake) && self.inbound == Inbound::Closed => {
+            Ok(()) if was_handshaking && self.inbound == Inbound::Closed => {
                 self.break_off("the peer gave it up (close_notify)".to_owned());
             }
             Ok(()) => {}
-            Err(error) => {
+            Err(cause) => {
                 if let Some(refused) = shown::take() {
                     self.known.get_or_insert_default().identity = Some(refused);
                 }
-                let is_first_record = matches!(self.stage, Stage::Handshake);
-                self.break_off(cause::explain(&error, incoming.as_slice(), is_first_record));
-            }
-        }
-    }
-
-    /// Lets rustls work on all records that are whole.
-    fn decrypt(
-        &mut self,
-        incoming: &mut Buffer,
-        from: &mut Pipe,
-        pool: &mut Pool,
-    ) -> Result<(), Error> {
-        loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.connection.process(incoming.as_mut_slice());
-            let mut goes_on = true;
-            match state? {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let AppDataRecord { discard: more, payload } = record?;
-                        discard += more;
-                        let taken = from.append(pool, payload);
-                        self.surplus.extend_from_slice(&payload[taken..]);
-                    }
-                }
-                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.flight),
-                ConnectionState::TransmitTlsData(flight) => flight.done(),
-                ConnectionState::PeerClosed => self.inbound = Inbound::Closed,
-                _ => goes_on = false,
-            }
-            incoming.consume(pool, discard);
-            if !goes_on {
-                return Ok(());
+                self.stage = Stage::Broken(cause.into());
             }
         }
     }
 
     /// The connection is beyond help: what rustls has to say about it becomes the last flight.
     fn break_off(&mut self, cause: String) {
-        self.collect_flight();
+        self.records.fail();
         self.stage = Stage::Broken(cause.into());
-    }
-
-    /// Takes what rustls wants to say without having heard anything.
-    fn collect_flight(&mut self) {
-        while self.connection.wants_write() {
-            let UnbufferedStatus { state, .. } = self.connection.process(&mut []);
-            let Ok(ConnectionState::EncodeTlsData(message)) = state else { break };
-            encode(message, &mut self.flight);
-        }
     }
 
     /// Hands over what had no room before, and the end after it.
@@ -421,15 +378,12 @@ impl<C: Connection> TlsSocket<C> {
             }
         }
         if self.surplus.is_empty() && self.inbound != Inbound::Open && from.is_open() {
+            // What came before was sound, and goes on first.
             if self.requires_close_notify && self.is_cut_off() {
-                // What came before was sound, and goes on first.
-                if !from.is_empty() {
-                    return Ok(moved);
-                }
-                let why = "it ended without a close_notify: what came may not be all";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+                from.cut();
+            } else {
+                from.end();
             }
-            from.end();
             moved += 1;
         }
         Ok(moved)
@@ -470,11 +424,16 @@ impl<C: Connection> End for TlsSocket<C> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
-        if matches!(self.stage, Stage::Up) {
+        let was_up = matches!(self.stage, Stage::Up);
+        let is_known_deaf = was_up && self.is_deaf();
+        if was_up && !self.is_deaf() {
             self.socket.hear_of_failure(to, from)?;
         }
-        let mut moved = self.send(to, from, turn)?;
+        let mut moved = self.unless_deaf(turn, |it, turn| it.send(to, from, turn))?;
         if matches!(self.stage, Stage::Broken(_)) {
+            if self.is_deaf() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
             moved += self.drain(turn)?;
             self.surplus = Vec::new();
             return Ok(Progress::Moved(moved + self.deliver(from, turn.pool)?));
@@ -483,16 +442,22 @@ impl<C: Connection> End for TlsSocket<C> {
         if self.may_receive(from, turn.pool) {
             moved += self.receive(from, turn)?;
             moved += self.deliver(from, turn.pool)?;
-            moved += self.flush(turn)?;
+            moved += self.unless_deaf(turn, Self::flush)?;
         }
-        if matches!(self.stage, Stage::Broken(_)) {
-            return Ok(Progress::Broken);
-        }
-        Ok(Progress::Moved(moved))
+        Ok(match (&self.stage, self.socket.deafness()) {
+            (Stage::Broken(_), _) => Progress::Broken,
+            // In a handshake, what the peer had said may tell why, so that is read first.
+            (Stage::Up, Some(kind)) if !is_known_deaf => Progress::Deaf(kind),
+            _ => Progress::Moved(moved),
+        })
     }
 
     fn has_carried(&self) -> bool {
         true
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.is_flushed() && self.socket.has_sent_all()
     }
 
     fn cut_off(&mut self) {
@@ -522,46 +487,4 @@ fn plaintext_that_fits(block_len: usize) -> usize {
     let space = block_len - RESERVE;
     let record = MAX_PLAINTEXT + RECORD_OVERHEAD;
     space / record * MAX_PLAINTEXT + (space % record).saturating_sub(RECORD_OVERHEAD)
-}
-
-fn encode<D>(mut message: EncodeTlsData<'_, D>, flight: &mut Vec<u8>) {
-    if let Err(EncodeError::InsufficientSize(needed)) = message.encode(&mut []) {
-        let start = flight.len();
-        flight.resize(start + needed.required_size, 0);
-        message.encode(&mut flight[start..]).expect("the size that was asked for");
-    }
-}
-
-/// Either side of a connection of rustls, which have the same methods but no trait in common.
-pub trait Connection: DerefMut + Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
-    /// What rustls keeps for this side alone.
-    type Data;
-
-    /// Takes in what has come, up to the next thing that concerns the caller.
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
-}
-
-impl Connection for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-}
-
-impl Connection for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
 }

@@ -4,6 +4,9 @@
 //! Nothing is kept for a ticket: it holds the session itself, encrypted. The key is made anew from
 //! the file's secret, the listener's name and the number of the period that the ticket was made in,
 //! so keys change by themselves, and a ticket of one listener is worth nothing at another.
+//!
+//! A ticket is a stranger's bytes until it is decrypted: it is only split where it is long enough, and
+//! the one subtraction follows the comparison that allows it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,8 @@
 //! One connection that shakes hands: bytes from the socket through rustls and back, and a record of
 //! what passed.
+//!
+//! rustls' buffered interface owns what it has not understood yet, so there is no way to give it too
+//! little. After an error, and after the end of the stream, it is not called again.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -76,7 +79,10 @@ impl Line {
                 Ok(0) => return Exchanged::Closed(None),
                 Ok(count) => {
                     if let Err(failure) = self.take(&space[..count]) {
-                        self.flush();
+                        // Nothing follows a goodbye, an alert neither (RFC 8446, section 6.1).
+                        if self.handshake_end.is_none() {
+                            self.flush();
+                        }
                         return Exchanged::Failed(failure);
                     }
                 }
@@ -191,6 +197,7 @@ impl Write for Tap<'_> {
     }
 }
 
+/// Keeps what there is room for, so that no more than [`KEPT`] is ever there.
 fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     let room = KEPT - kept.len();
     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);

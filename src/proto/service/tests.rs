@@ -373,7 +373,7 @@ impl Talk {
             match self.service.exchange(&mut self.to, &mut self.from, &mut turn) {
                 Ok(Progress::Moved(0)) => return,
                 Ok(Progress::Moved(_)) => {}
-                Ok(Progress::Broken) => panic!("a service has no rules that could be broken"),
+                Ok(Progress::Broken | Progress::Deaf(_)) => panic!("a service has no peer"),
                 Ok(Progress::Done) => self.is_done = true,
                 Err(error) => panic!("a service failed: {error}"),
             }

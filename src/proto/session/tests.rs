@@ -543,3 +543,219 @@ fn every_reason_is_a_sentence_of_its_own() {
     sentences.dedup();
     assert_eq!(sentences.len(), count, "{sentences:#?}");
 }
+
+mod a_failure {
+    //! What an end had said before it failed is delivered before the other hears of it.
+
+    use super::*;
+
+    const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
+    const OF_TARGET: CloseReason = CloseReason::Failed(Side::Local, RESET);
+    const QUIET: Duration = Duration::from_millis(250);
+
+    /// More than both pipes hold.
+    const ANSWER: [u8; 3 * BLOCK] = [b'a'; 3 * BLOCK];
+
+    /// The peer uploads to a target that has answered and takes no more.
+    fn answered_early(kind: io::ErrorKind) -> Scene {
+        let mut scene = Scene::relay();
+        scene.remote().window = 10;
+        scene.remote().say(&[b'u'; 2 * BLOCK]);
+        scene.local().say(&ANSWER);
+        scene.local().go_deaf(kind);
+        scene
+    }
+
+    #[test]
+    fn of_a_target_is_told_after_all_that_it_had_said() {
+        let mut scene = answered_early(RESET);
+        scene.local().cut();
+        assert_eq!(scene.run(), Step::Wait);
+        assert_eq!(scene.state(), StateName::Closing);
+        assert_eq!(scene.remote().unread(), 0, "what the peer uploads is thrown away");
+        assert!(!scene.remote().was_cut_off, "before it has the answer");
+        scene.remote().window = usize::MAX;
+        assert_eq!(scene.run(), Step::Wait);
+        assert_eq!(scene.remote().take_heard(), ANSWER);
+        assert!(!scene.remote().was_cut_off, "while it may still be sending");
+        scene.pass(QUIET);
+        assert_eq!(scene.run(), Step::Close(OF_TARGET));
+        assert_eq!(scene.close(OF_TARGET).received, 2 * BLOCK as u64);
+        assert!(scene.remote().was_cut_off && !scene.remote().heard_end);
+    }
+
+    #[test]
+    fn of_a_target_that_had_come_to_its_end_is_an_end() {
+        const PIPE: io::ErrorKind = io::ErrorKind::BrokenPipe;
+        for peer_ends in [true, false] {
+            let mut scene = answered_early(PIPE);
+            scene.remote().window = usize::MAX;
+            scene.local().end();
+            assert_eq!(scene.run(), Step::Wait);
+            assert_eq!(scene.remote().take_heard(), ANSWER);
+            assert!(scene.remote().heard_end);
+            if peer_ends {
+                scene.remote().end();
+            } else {
+                scene.pass(LAST_WORD_LIMIT);
+            }
+            let reason = CloseReason::Failed(Side::Local, PIPE);
+            assert_eq!(scene.run(), Step::Close(reason));
+            scene.close(reason);
+            assert!(!scene.remote().was_cut_off, "a whole answer is not taken back");
+        }
+    }
+
+    #[test]
+    fn does_not_wait_for_ever_for_a_peer_that_does_not_stop() {
+        let mut scene = answered_early(RESET);
+        scene.remote().window = usize::MAX;
+        scene.local().fail(RESET);
+        let mut waited = Duration::ZERO;
+        while scene.run() == Step::Wait {
+            scene.remote().say(b"and more");
+            scene.pass(QUIET / 2);
+            waited += QUIET / 2;
+            assert!(waited <= LAST_WORD_LIMIT);
+        }
+        assert!(waited > QUIET);
+        scene.close(OF_TARGET);
+        assert!(scene.remote().was_cut_off);
+    }
+
+    #[test]
+    fn of_a_target_that_had_said_nothing_is_told_at_once() {
+        let mut scene = Scene::relay();
+        scene.remote().say(&[b'u'; 2 * BLOCK]);
+        scene.local().fail(RESET);
+        assert_eq!(scene.run(), Step::Close(OF_TARGET));
+        assert!(scene.remote().was_cut_off);
+    }
+
+    #[test]
+    fn does_not_overtake_what_is_not_on_its_way_yet() {
+        let mut scene = Scene::relay();
+        scene.remote().has_sent_all = false;
+        scene.local().say(b"answer");
+        scene.local().fail(RESET);
+        assert_eq!(scene.run(), Step::Wait);
+        assert!(!scene.remote().was_cut_off);
+        scene.remote().has_sent_all = true;
+        assert_eq!(scene.run(), Step::Close(OF_TARGET), "a peer that says nothing is told at once");
+        assert!(scene.remote().was_cut_off);
+        assert_eq!(scene.remote().take_heard(), b"answer");
+    }
+
+    #[test]
+    fn of_a_peer_is_told_to_its_target_after_its_last_words() {
+        for is_deaf in [true, false] {
+            let mut scene = Scene::relay();
+            scene.local().window = 10;
+            scene.local().say(b"of no use any more");
+            scene.remote().say(&ANSWER);
+            if is_deaf {
+                scene.remote().go_deaf(RESET);
+            }
+            scene.remote().fail(RESET);
+            assert_eq!(scene.run(), Step::Wait);
+            assert!(!scene.local().was_cut_off);
+            scene.local().window = usize::MAX;
+            let reason = CloseReason::Failed(Side::Remote, RESET);
+            assert_eq!(scene.run(), Step::Close(reason), "and it is told at once");
+            assert_eq!(scene.local().take_heard(), ANSWER);
+            scene.close(reason);
+            assert!(scene.local().was_cut_off && !scene.local().heard_end);
+        }
+    }
+
+    #[test]
+    fn of_a_peer_of_a_service_is_the_end() {
+        let mut scene = Scene::open();
+        scene.remote().say(b"hello");
+        scene.remote().fail(RESET);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Failed(Side::Remote, RESET)));
+        assert_eq!(scene.local().take_heard(), b"hello");
+    }
+
+    #[test]
+    fn of_both_ends_is_the_end() {
+        let mut scene = answered_early(RESET);
+        scene.remote().fail(RESET);
+        assert_eq!(scene.run(), Step::Close(OF_TARGET), "the first that failed is the reason");
+    }
+
+    #[test]
+    fn is_waited_for_no_longer_than_a_half_closed_connection() {
+        let mut scene = answered_early(RESET);
+        scene.run();
+        assert_eq!(scene.deadline(), Some(30 * SECOND));
+        scene.pass(30 * SECOND);
+        assert_eq!(scene.run(), Step::Close(OF_TARGET));
+    }
+}
+
+mod a_cut {
+    //! A peer that goes without a farewell may have asked a whole question.
+
+    use super::*;
+
+    fn cut_after_a_question() -> Scene {
+        let mut scene = Scene::relay();
+        scene.remote().say(b"question");
+        scene.remote().cut();
+        assert_eq!(scene.run(), Step::Wait);
+        assert_eq!(scene.local().take_heard(), b"question");
+        assert!(!scene.local().heard_end && !scene.local().was_cut_off, "not yet");
+        scene
+    }
+
+    #[test]
+    fn is_told_when_the_answer_is_there() {
+        let mut scene = cut_after_a_question();
+        scene.local().say(b"answer");
+        scene.local().end();
+        assert_eq!(scene.run(), Step::Close(CloseReason::Truncated));
+        scene.close(CloseReason::Truncated);
+        assert_eq!(scene.remote().take_heard(), b"answer");
+        assert!(scene.remote().heard_end && !scene.remote().was_cut_off);
+        assert!(!scene.local().heard_end && scene.local().was_cut_off);
+    }
+
+    #[test]
+    fn is_told_when_there_is_no_answer_for_too_long() {
+        let mut scene = cut_after_a_question();
+        scene.pass(30 * SECOND);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Truncated));
+        scene.close(CloseReason::Truncated);
+        assert!(scene.local().was_cut_off && scene.remote().was_cut_off);
+    }
+
+    #[test]
+    fn is_told_when_nobody_is_there_to_be_answered() {
+        let mut scene = cut_after_a_question();
+        scene.remote().go_deaf(io::ErrorKind::ConnectionReset);
+        scene.local().say(b"answer");
+        let reason = CloseReason::Failed(Side::Remote, io::ErrorKind::ConnectionReset);
+        assert_eq!(scene.run(), Step::Close(reason));
+        assert!(scene.local().was_cut_off && !scene.local().heard_end);
+    }
+
+    #[test]
+    fn at_the_gate_is_a_departure() {
+        let mut scene = Scene::guard();
+        scene.remote().say(&answer()[..5]);
+        scene.remote().cut();
+        assert_eq!(scene.run(), Step::Close(CloseReason::LeftAtGate));
+    }
+
+    #[test]
+    fn of_a_target_is_a_failure() {
+        let mut scene = Scene::relay();
+        scene.local().say(b"half an answer");
+        scene.local().cut();
+        let reason = CloseReason::Failed(Side::Local, io::ErrorKind::UnexpectedEof);
+        assert_eq!(scene.run(), Step::Close(reason));
+        assert_eq!(scene.remote().take_heard(), b"half an answer");
+        assert!(scene.remote().was_cut_off && !scene.remote().heard_end);
+    }
+}

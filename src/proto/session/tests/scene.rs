@@ -49,6 +49,14 @@ impl Scene {
         Self::new(Admission::Guest(secret, Digest::Md5), Timeouts::default())
     }
 
+    /// An open session that carries bytes to somebody.
+    pub(super) fn relay() -> Self {
+        let mut scene = Self::open();
+        scene.local().carries = true;
+        assert_eq!(scene.run(), Step::Wait);
+        scene
+    }
+
     /// An open session whose service had nothing to say and is done.
     pub(super) fn served() -> Self {
         Self::served_with(Timeouts::default())
@@ -125,11 +133,24 @@ pub(super) struct Actor {
     heard: Vec<u8>,
     pub(super) heard_end: bool,
     pub(super) is_done_after_last_word: bool,
+    /// Whether somebody is behind it.
+    pub(super) carries: bool,
+    /// Why it will hear nothing more.
+    deaf: Option<Deafness>,
+    pub(super) has_sent_all: bool,
+    pub(super) was_cut_off: bool,
+}
+
+/// Whether it was told that an actor hears nothing.
+enum Deafness {
+    Untold(io::ErrorKind),
+    Told,
 }
 
 enum Line {
     Bytes(Vec<u8>),
     End,
+    Cut,
     Failure(io::ErrorKind),
 }
 
@@ -141,6 +162,10 @@ impl Default for Actor {
             heard: Vec::new(),
             heard_end: false,
             is_done_after_last_word: false,
+            carries: false,
+            deaf: None,
+            has_sent_all: true,
+            was_cut_off: false,
         }
     }
 }
@@ -154,6 +179,15 @@ impl Actor {
 
     pub(super) fn end(&mut self) {
         self.lines.push_back(Line::End);
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.lines.push_back(Line::Cut);
+    }
+
+    /// Hears nothing from here on.
+    pub(super) fn go_deaf(&mut self, kind: io::ErrorKind) {
+        self.deaf = Some(Deafness::Untold(kind));
     }
 
     pub(super) fn fail(&mut self, kind: io::ErrorKind) {
@@ -195,6 +229,10 @@ impl Actor {
                 from.end();
                 Ok(1)
             }
+            Some(Line::Cut) => {
+                from.cut();
+                Ok(1)
+            }
             Some(Line::Bytes(bytes)) => {
                 let count = from.append(turn.pool, &bytes);
                 if count < bytes.len() {
@@ -213,12 +251,31 @@ impl End for Actor {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
-        let heard = self.hear(to, turn);
+        let heard = match self.deaf {
+            None => self.hear(to, turn),
+            Some(Deafness::Untold(kind)) if !to.is_empty() => {
+                self.deaf = Some(Deafness::Told);
+                return Ok(Progress::Deaf(kind));
+            }
+            Some(_) => 0,
+        };
         let spoke = self.speak(from, turn)?;
         if self.is_done_after_last_word && self.lines.is_empty() {
             return Ok(Progress::Done);
         }
         Ok(Progress::Moved(heard + spoke))
+    }
+
+    fn has_carried(&self) -> bool {
+        self.carries
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.has_sent_all
+    }
+
+    fn cut_off(&mut self) {
+        self.was_cut_off = true;
     }
 }
 
