@@ -98,10 +98,9 @@ impl Acceptor {
 
     /// Lets those in who had come before the stop.
     fn accept_last(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
-        if self.listener.is_none() {
-            return Next::Close;
-        }
+        let Some(listener) = &self.listener else { return Next::Close };
         if self.left.is_none() {
+            listener.shorten_backlog();
             self.left = Some(LAST_ACCEPTS);
             self.ready = true;
         }
@@ -121,7 +120,7 @@ impl Acceptor {
         let was_paused = self.paused_until.take().is_some();
         let mut lost = 0;
         for count in 0..ACCEPTS_PER_TURN {
-            if !self.ready && self.held.is_none() {
+            if self.left == Some(0) || !self.ready && self.held.is_none() {
                 return Next::Wait;
             }
             if count > 0 && context.host.admissions.has_to_rest() {
@@ -141,7 +140,10 @@ impl Acceptor {
                 }
                 Accept::Connection(stream, peer) => {
                     self.revival.note_life();
-                    self.left = self.left.map(|left| left.saturating_sub(1));
+                    // Once nobody waits, whoever comes has come after the stop.
+                    self.left = self
+                        .left
+                        .map(|left| if listener.is_awaited() { left.saturating_sub(1) } else { 0 });
                     self.admit(stream, peer, reserved, context);
                 }
                 Accept::WouldBlock => self.ready = false,

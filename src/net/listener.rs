@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::{Interest, event};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{Backlog, getsockopt, listen, sockopt};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::descriptors;
@@ -201,6 +201,16 @@ impl Listener {
             Self::Unix(listener, _) => listener.as_fd(),
         };
         poll(&mut [PollFd::new(listener, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+    }
+
+    /// Lets the kernel keep no more than one who waits, beside those who wait already.
+    pub fn shorten_backlog(&self) {
+        let shortest = Backlog::new(0).expect("a length that listen(2) knows");
+        // Where that cannot be, whoever waits is served all the same.
+        let _ = match self {
+            Self::Tcp(listener) => listen(listener, shortest),
+            Self::Unix(listener, _) => listen(listener, shortest),
+        };
     }
 
     /// Takes one connection that waits.

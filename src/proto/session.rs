@@ -28,20 +28,22 @@
 //!             +-----------------------------------------+
 //! ```
 //!
-//! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
-//! owns two [`Pipe`]s, so it never holds more than two blocks of storage, and next to nothing where a
-//! few bytes wait. Time, storage and the
-//! challenge are arguments: this same code runs on sockets and under the simulator.
+//! All states stand in this file, on one enum, and every change goes through one function; an illegal
+//! one is an assertion. [`admitting`] is what has to be passed first, [`failing`] what becomes of it
+//! when an end has failed. The session owns two [`Pipe`]s, so it never holds more than two blocks of
+//! storage, and next to nothing where a few bytes wait. Time, storage and the challenge are arguments:
+//! this same code runs on sockets and under the simulator.
 
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub use self::admitting::Admission;
+use self::admitting::Admitting;
 use self::failing::Failing;
 use super::end::{End, Progress, Side, Standing, Turn};
 use super::event::{Event, Summary};
-use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Secret};
 use super::pipe::Pipe;
 pub use super::reason::{CloseReason, Deadline, StateName};
 pub use super::timeouts::Timeouts;
@@ -56,16 +58,6 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a peer that broke the rules has to hear that it did, and to go.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
-
-/// How a session gets past the gate.
-pub enum Admission {
-    /// There is no gate.
-    Open,
-    /// Server role: this challenge is sent, and an answer of this keyring expected.
-    Guard(Rc<Keyring>, Challenge),
-    /// Client role: a challenge is expected, and answered with this secret.
-    Guest(Rc<Secret>, Digest),
-}
 
 /// What a run of a session came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,23 +90,6 @@ pub enum Reached {
     Gate,
     /// It was let in.
     Inside,
-}
-
-/// What has to be passed before the first byte goes through.
-enum Admitting {
-    /// The remote end is coming up; this comes after it.
-    Securing(Admission),
-    Guard {
-        keyring: Rc<Keyring>,
-        challenge: Challenge,
-        asked: bool,
-        answer: Partial<MAX_ANSWER_LEN>,
-    },
-    Guest {
-        secret: Rc<Secret>,
-        digest: Digest,
-        challenge: Partial<CHALLENGE_LEN>,
-    },
 }
 
 /// Two ends, a pipe each way, and the state of what is between them.
@@ -497,47 +472,6 @@ impl<R: End, L: End> Session<R, L> {
         dropped
     }
 
-    /// Takes the gate one step further.
-    fn admit(&mut self, turn: &mut Turn<'_>) -> Result<usize, CloseReason> {
-        let State::AuthPending(admitting, _) = &mut self.state else { return Ok(0) };
-        let mut moved = 0;
-        match admitting {
-            Admitting::Securing(_) if !self.remote.standing().is_up => {}
-            Admitting::Securing(admission) => {
-                let admission = std::mem::replace(admission, Admission::Open);
-                self.enter(State::after(admission, turn.now), turn);
-                moved += 1;
-            }
-            Admitting::Guard { keyring, challenge, asked, answer } => {
-                if !*asked {
-                    moved += self.outward.append(turn.pool, challenge);
-                    assert_eq!(moved, CHALLENGE_LEN, "a challenge fits an empty buffer");
-                    *asked = true;
-                }
-                moved += answer.take(keyring.digest().answer_len(), &mut self.inward, turn);
-                if let Some(answer) = answer.whole(keyring.digest().answer_len()) {
-                    let name = keyring.verify(challenge, answer);
-                    self.identity = Some(name.ok_or(CloseReason::Refused)?);
-                    self.enter(State::Established, turn);
-                } else if self.inward.is_exhausted() {
-                    return Err(CloseReason::LeftAtGate);
-                }
-            }
-            Admitting::Guest { secret, digest, challenge } => {
-                moved += challenge.take(CHALLENGE_LEN, &mut self.inward, turn);
-                if let Some(challenge) = challenge.whole(CHALLENGE_LEN) {
-                    let challenge = challenge.try_into().expect("whole challenges have its length");
-                    let answer = secret.answer(*digest, challenge);
-                    moved += self.outward.append(turn.pool, answer.as_bytes());
-                    self.enter(State::Established, turn);
-                } else if self.inward.is_exhausted() {
-                    return Err(CloseReason::NoChallenge);
-                }
-            }
-        }
-        Ok(moved)
-    }
-
     fn enter(&mut self, next: State, turn: &mut Turn<'_>) {
         let before = self.state_name();
         self.state = next;
@@ -605,48 +539,7 @@ impl<L: End> fmt::Display for Route<'_, L> {
     }
 }
 
-impl State {
-    /// Where `admission` begins, from `now` on.
-    fn after(admission: Admission, now: Instant) -> Self {
-        let admitting = match admission {
-            Admission::Open => return Self::Established,
-            Admission::Guard(keyring, challenge) => {
-                Admitting::Guard { keyring, challenge, asked: false, answer: Partial::new() }
-            }
-            Admission::Guest(secret, digest) => {
-                Admitting::Guest { secret, digest, challenge: Partial::new() }
-            }
-        };
-        Self::AuthPending(admitting, now)
-    }
-}
-
-/// Up to `N` bytes that arrive in pieces. They wait here and not in a pipe, so that a peer that
-/// stops in the middle of the gate holds no pooled storage.
-struct Partial<const N: usize> {
-    bytes: [u8; N],
-    len: u8,
-}
-
-impl<const N: usize> Partial<N> {
-    fn new() -> Self {
-        Self { bytes: [0; N], len: 0 }
-    }
-
-    fn take(&mut self, wanted: usize, from: &mut Pipe, turn: &mut Turn<'_>) -> usize {
-        let len = self.len as usize;
-        let count = from.len().min(wanted - len);
-        self.bytes[len..len + count].copy_from_slice(&from.bytes()[..count]);
-        self.len += count as u8;
-        from.consume(turn.pool, count);
-        count
-    }
-
-    fn whole(&self, wanted: usize) -> Option<&[u8]> {
-        (self.len as usize == wanted).then_some(&self.bytes[..wanted])
-    }
-}
-
+mod admitting;
 mod failing;
 
 #[cfg(test)]

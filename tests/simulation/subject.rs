@@ -336,7 +336,9 @@ impl Subject {
         self.session.dispose(&mut turn, &reason);
         assert_eq!(self.pool.lent(), 0, "kept a block after it had closed");
         self.check_reason(reason, due);
-        self.check_bytes(reason, due.is_empty());
+        // A deadline may also end what has failed before, whose reason then stands.
+        let is_in_time = due.is_empty() && self.trace.deadline.is_none();
+        self.check_bytes(reason, is_in_time);
         self.check_trace(reason);
         self.session.remote().close(now, reason);
         if let Some(wire) = self.session.local().wire() {

@@ -5,6 +5,7 @@ mod scene;
 use std::io;
 
 use super::*;
+use crate::proto::gate::{CHALLENGE_LEN, Digest, Keyring};
 use scene::{Actor, BLOCK, CHALLENGE, SECOND, Scene, answer, secret};
 
 mod the_guard {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::proto::buffer::Pool;
 use crate::proto::end::Clock;
 use crate::proto::event::{Observer, Subject, Watch};
+use crate::proto::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, Secret};
 use crate::proto::session::*;
 
 /// Smaller than everything that is worth saying, but not than a challenge.
