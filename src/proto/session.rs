@@ -29,7 +29,7 @@
 //! ```
 //!
 //! All states stand in this file, on one enum, and every change goes through one function; an illegal
-//! one is an assertion. [`admitting`] is what has to be passed first, [`failing`] what becomes of it
+//! one is an assertion. `admitting` is what has to be passed first, `failing` what becomes of it
 //! when an end has failed. The session owns two [`Pipe`]s, so it never holds more than two blocks of
 //! storage, and next to nothing where a few bytes wait. Time, storage and the challenge are arguments:
 //! this same code runs on sockets and under the simulator.
