@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use turnstile::config;
+use turnstile::load::framing::{Framing, Reader};
 use turnstile::load::outcome::Outcome;
 use turnstile::load::{hdr_log, merge};
 use turnstile::proto::buffer::Pool;
@@ -20,11 +21,14 @@ use turnstile::proto::event::{Silent, Subject, Watch};
 use turnstile::proto::gate::{Digest, Keyring, Secret};
 use turnstile::proto::hello;
 use turnstile::proto::http_connect::{self, Authority, HEAD_LIMIT, Rule};
+use turnstile::proto::pem;
 use turnstile::proto::pipe::Pipe;
 use turnstile::proto::proxy_protocol;
+use turnstile::proto::quote::{Line, Quoted, QuotedBytes, Value, Word};
 use turnstile::proto::resolver::{Beside, Hosts, Requester, Resolver, Settings};
 use turnstile::proto::service::Kind;
 use turnstile::proto::session::{Admission, Session, Step, Timeouts};
+use turnstile::proto::starttls::{Next, StartTls};
 use zeroize::Zeroizing;
 
 /// How long the header of a message of DNS is.
@@ -34,16 +38,20 @@ const HEADER_LEN: usize = 12;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 9] = [
+pub(crate) const ALL: [Target; 13] = [
     ("client_hello", client_hello),
     ("configuration", configuration),
     ("connect_answer", connect_answer),
     ("connect_request", connect_request),
     ("dns", dns),
     ("hdr_log", hdr_log),
+    ("log_value", log_value),
+    ("pem", pem),
     ("proxy_header", proxy_header),
+    ("replies", replies),
     ("report", report),
     ("session", session),
+    ("starttls", starttls),
 ];
 
 /// A header of the PROXY protocol, of either version.
@@ -166,6 +174,82 @@ pub(crate) fn configuration(bytes: &[u8]) {
             }
         }
         Err(report) => assert!(!report.to_string().is_empty()),
+    }
+}
+
+/// A value in the log that somebody else has chosen.
+pub(crate) fn log_value(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let quoted = [QuotedBytes(bytes).to_string(), Quoted(&text).to_string()];
+    let value = Value(&text).to_string();
+    for shown in quoted.iter().chain([&value]) {
+        let within = shown.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let within = within.unwrap_or(shown);
+        assert!(!within.contains(['"', '=']), "ends a field: {shown}");
+        assert!(!within.contains(char::is_control), "ends a line: {shown}");
+    }
+    assert!(value.starts_with('"') || !value.contains(' '), "two words: {value}");
+    assert!(!Word(bytes).to_string().contains([' ', '"']), "two words");
+    assert!(!Line(&text).to_string().contains(char::is_control), "ends a line");
+}
+
+/// A file that holds certificates, keys or lists.
+pub(crate) fn pem(bytes: &[u8]) {
+    match pem::read(bytes) {
+        Ok(blocks) => {
+            let held: usize = blocks.iter().map(|block| block.bytes.len()).sum();
+            assert!(held <= bytes.len(), "more than there is");
+        }
+        Err(error) => assert!(!error.to_string().is_empty() && !error.help().is_empty()),
+    }
+}
+
+/// Replies of a server under load. The first byte chooses how their ends are known, the second in
+/// what pieces they come.
+pub(crate) fn replies(bytes: &[u8]) {
+    let [choice, piece, stream @ ..] = bytes else { return };
+    let kinds = ["until:\\r\\n", "length:u16be", "length:u32be@4", "http", "http:2xx,304"];
+    let framing = kinds[usize::from(*choice) % kinds.len()].parse().expect("a framing");
+    let is_head = choice & 0x80 != 0;
+    let whole = ends(&framing, is_head, stream, stream.len());
+    let pieces = ends(&framing, is_head, stream, usize::from(*piece).max(1));
+    assert_eq!(whole, pieces, "in what pieces they come makes no difference");
+}
+
+/// Where the replies in `stream` end, as far as it can be read.
+fn ends(framing: &Framing, is_head: bool, stream: &[u8], piece: usize) -> Vec<usize> {
+    let mut reader = Reader::new(framing, is_head);
+    let (mut at, mut ends) = (0, Vec::new());
+    while at < stream.len() {
+        let upto = stream.len().min(at + piece.max(1));
+        while at < upto {
+            let Ok(fed) = reader.feed(&stream[at..upto]) else { return ends };
+            assert!(fed.taken <= upto - at && (fed.is_whole || fed.taken == upto - at));
+            at += fed.taken;
+            if fed.is_whole {
+                ends.push(at);
+            }
+            // A reply without a byte would be found for ever.
+            if fed.taken == 0 {
+                return ends;
+            }
+        }
+    }
+    ends
+}
+
+/// What a server says before TLS begins. The first byte chooses the protocol, the second in what
+/// pieces it comes.
+pub(crate) fn starttls(bytes: &[u8]) {
+    let [choice, piece, said @ ..] = bytes else { return };
+    let names = ["smtp", "imap", "pop3", "ftp", "ldap", "postgres"];
+    let protocol = names[usize::from(*choice) % names.len()].parse().expect("a protocol");
+    let (mut exchange, _) = StartTls::new(protocol);
+    for piece in said.chunks(usize::from(*piece).max(1)) {
+        match exchange.handle(piece) {
+            Ok(Next::Wait | Next::Say(_)) => {}
+            Ok(Next::Begin) | Err(_) => return,
+        }
     }
 }
 
