@@ -6,15 +6,17 @@
 //! moment at which a request goes to the socket and at the moment at which a reply has come from
 //! it, because the turn's time may be older by all that the turn has done for other connections.
 //!
-//! Invariant: replies come in the order of the requests; so one position, that of the next byte in
-//! the reply to the oldest request in flight, says all about what has been checked.
+//! Invariant: on a stream, replies come in the order of the requests; so one position, that of the next
+//! byte in the reply to the oldest request in flight, says all about what has been checked. Datagrams
+//! come in any order, or not at all, or twice: a [ledger](Ledger) says what each of them is.
 
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::ledger::{Kind, Ledger};
 use super::payload::{Exchange, Expected};
 use super::reply::{self, Fault};
 use crate::proto::end::{End, Progress, Turn};
@@ -30,6 +32,8 @@ pub struct Work {
     /// How far the numbers of one connection's requests lie apart: there are as many series of
     /// numbers as connections, and no number is used twice.
     pub stride: u64,
+    /// Whether nothing is sent, so that what comes is no reply to anything, and no fault.
+    pub only_listens: bool,
 }
 
 /// One request and its reply, finished.
@@ -45,6 +49,57 @@ pub struct Sample {
     pub done: Instant,
 }
 
+/// A request that is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// When it was due; `None` where it will be when it is sent.
+    pub due: Option<Instant>,
+    /// Whether it was sent, or at least begun.
+    pub is_sent: bool,
+}
+
+/// What a connection leaves to the next one.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    /// Requests that were sent and have no byte of their reply.
+    sent: Vec<Request>,
+    /// When those that were granted and not sent were due.
+    granted: Vec<Instant>,
+}
+
+impl Legacy {
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.granted.is_empty()
+    }
+
+    /// What it holds.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
+        let sent = self.sent.iter().map(|it| Unfinished { due: Some(it.due), is_sent: true });
+        let granted = self.granted.iter().map(|due| Unfinished { due: Some(*due), is_sent: false });
+        sent.chain(granted)
+    }
+}
+
+/// What came as a datagram and was no reply to anything on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// A reply that had come before.
+    Duplicate,
+    /// A reply to what had been given up, so long after that was sent.
+    Late(Duration),
+}
+
+/// What is kept of datagrams beside what is on the way.
+#[derive(Debug, Default)]
+struct Datagrams {
+    ledger: Ledger,
+    strays: Vec<Stray>,
+    /// When the requests that got a wrong reply were due, and what was wrong.
+    wrong: Vec<(Instant, Fault)>,
+}
+
 /// The end of one connection at which requests begin and replies end.
 #[derive(Debug)]
 pub struct Generator {
@@ -56,6 +111,8 @@ pub struct Generator {
     granted_at_once: usize,
     /// Whether each finished request grants the next.
     refills: bool,
+    /// What another connection has left to be sent again.
+    again: VecDeque<Request>,
     in_flight: VecDeque<Request>,
     /// How much of the newest request in flight has been passed on; its length where that is all.
     passed_on: usize,
@@ -66,6 +123,10 @@ pub struct Generator {
     finished: Vec<Sample>,
     admitted: Option<Instant>,
     fault: Option<Fault>,
+    /// Whether something came while nothing was asked.
+    has_been_told: bool,
+    /// Only where requests are datagrams.
+    datagrams: Option<Box<Datagrams>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,17 +141,21 @@ impl Generator {
     /// An end that has nothing to send yet; its requests are numbered from `first_number`.
     #[must_use]
     pub fn new(work: Rc<Work>, first_number: u64) -> Self {
+        let datagrams = work.datagrams.then(Box::default);
         Self {
+            datagrams,
             work,
             next_number: first_number,
             granted: VecDeque::new(),
             granted_at_once: 0,
             refills: false,
+            again: VecDeque::new(),
             in_flight: VecDeque::new(),
             passed_on: 0,
             is_sending: false,
             received: 0,
             finished: Vec::new(),
+            has_been_told: false,
             admitted: None,
             fault: None,
         }
@@ -113,7 +178,7 @@ impl Generator {
     /// How many requests were granted and are not finished.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.granted.len() + self.granted_at_once + self.in_flight.len()
+        self.granted.len() + self.granted_at_once + self.again.len() + self.in_flight.len()
     }
 
     /// When the oldest request in flight was sent.
@@ -122,17 +187,52 @@ impl Generator {
         self.in_flight.front().map(|request| request.sent)
     }
 
-    /// When the requests that are not finished were due, as far as that is known.
-    pub fn unfinished(&self) -> impl Iterator<Item = Option<Instant>> {
-        let in_flight = self.in_flight.iter().map(|request| Some(request.due));
+    /// The requests that are not finished.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
+        let sent = self.in_flight.iter().chain(&self.again);
+        let sent = sent.map(|request| Unfinished { due: Some(request.due), is_sent: true });
         let granted = self.granted.iter().copied().map(Some);
-        in_flight.chain(granted).chain(iter::repeat_n(None, self.granted_at_once))
+        let granted = granted.chain(iter::repeat_n(None, self.granted_at_once));
+        sent.chain(granted.map(|due| Unfinished { due, is_sent: false }))
+    }
+
+    /// Whether no byte has come of any reply that is waited for.
+    #[must_use]
+    pub fn is_between_replies(&self) -> bool {
+        self.received == 0
+    }
+
+    /// Hands over what is not finished and was due: the connection is used up.
+    pub fn hand_over(&mut self) -> Legacy {
+        let sent = self.in_flight.drain(..).chain(self.again.drain(..)).collect();
+        Legacy { sent, granted: self.granted.drain(..).collect() }
+    }
+
+    /// Takes over what another connection has left.
+    pub fn take_over(&mut self, legacy: Legacy) {
+        self.again.extend(legacy.sent);
+        self.granted.extend(legacy.granted);
     }
 
     /// Gives the oldest request in flight up: its reply was lost.
     pub fn give_up_oldest(&mut self) -> Option<Instant> {
         self.received = 0;
-        self.in_flight.pop_front().map(|request| request.due)
+        let request = self.in_flight.pop_front()?;
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.ledger.note_given_up(request.number, request.sent);
+        }
+        Some(request.due)
+    }
+
+    /// The datagrams since the last call that were no reply to anything on the way.
+    pub fn strays(&mut self) -> impl Iterator<Item = Stray> {
+        self.datagrams.iter_mut().flat_map(|datagrams| datagrams.strays.drain(..))
+    }
+
+    /// The requests since the last call whose reply was a datagram that was wrong: when they were due,
+    /// and what was wrong.
+    pub fn wrong(&mut self) -> impl Iterator<Item = (Instant, Fault)> {
+        self.datagrams.iter_mut().flat_map(|datagrams| datagrams.wrong.drain(..))
     }
 
     /// Exchanges the finished requests, oldest first, for an empty list. The storage of one list
@@ -145,6 +245,12 @@ impl Generator {
     #[must_use]
     pub fn admitted(&self) -> Option<Instant> {
         self.admitted
+    }
+
+    /// Whether something came while nothing was asked.
+    #[must_use]
+    pub fn has_been_told(&self) -> bool {
+        self.has_been_told
     }
 
     /// The number that the next request would have.
@@ -171,11 +277,20 @@ impl Generator {
     /// Checks what has come and finishes the requests whose replies are whole.
     fn receive(&mut self, now: Instant, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         let count = to.len();
+        if self.work.datagrams {
+            self.receive_datagram(now, to.bytes());
+            to.consume(turn.pool, count);
+            return Ok(count);
+        }
         let mut bytes = to.bytes();
         let work = Rc::clone(&self.work);
         let mut scratch = Vec::new();
         while !bytes.is_empty() {
             let Some(oldest) = self.in_flight.front_mut() else {
+                if work.only_listens {
+                    self.has_been_told = true;
+                    break;
+                }
                 if work.exchange.reply(0, &mut scratch) == Expected::Anything {
                     break;
                 }
@@ -183,7 +298,7 @@ impl Generator {
             };
             oldest.first_byte.get_or_insert(now);
             let expected = work.exchange.reply(oldest.number, &mut scratch);
-            match reply::check(expected, self.received, bytes, work.datagrams) {
+            match reply::check(expected, self.received, bytes, false) {
                 Ok((taken, is_whole)) => {
                     bytes = &bytes[taken..];
                     self.received += taken;
@@ -198,8 +313,63 @@ impl Generator {
         Ok(count)
     }
 
+    /// Finds the request that a datagram answers. A wrong one is the reply to whichever is likeliest.
+    fn receive_datagram(&mut self, now: Instant, bytes: &[u8]) {
+        let Some(datagrams) = &mut self.datagrams else { return };
+        let work = Rc::clone(&self.work);
+        let mut scratch = Vec::new();
+        let mut fault = None;
+        let mut is_reply = |number| {
+            let expected = work.exchange.reply(number, &mut scratch);
+            match reply::check(expected, 0, bytes, true) {
+                Ok(_) => true,
+                Err(wrong) => {
+                    fault.get_or_insert(wrong);
+                    false
+                }
+            }
+        };
+        let on_the_way = self.in_flight.iter().map(|request| request.number);
+        let kind = datagrams.ledger.sort(on_the_way, &mut is_reply);
+        let waited =
+            self.in_flight.iter().map(|request| now.saturating_duration_since(request.sent));
+        let likeliest = datagrams.ledger.likeliest(waited);
+        match (kind, likeliest) {
+            (Kind::Reply(place), likeliest) => {
+                let is_known = work.exchange.replies_differ();
+                self.finish_datagram(
+                    if is_known { place } else { likeliest.unwrap_or(place) },
+                    now,
+                );
+            }
+            (Kind::Late(number, sent), _) => {
+                datagrams.ledger.note_late(number);
+                datagrams.strays.push(Stray::Late(now.saturating_duration_since(sent)));
+            }
+            (Kind::Wrong, Some(place)) => {
+                let request = self.in_flight.remove(place);
+                datagrams.wrong.extend(request.map(|it| it.due).zip(fault));
+            }
+            (Kind::Duplicate | Kind::Wrong, _) => datagrams.strays.push(Stray::Duplicate),
+        }
+    }
+
+    fn finish_datagram(&mut self, place: usize, now: Instant) {
+        let Some(request) = self.in_flight.remove(place) else { return };
+        if let Some(datagrams) = &mut self.datagrams {
+            let took = now.saturating_duration_since(request.sent);
+            datagrams.ledger.note_answered(request.number, took);
+        }
+        self.finish(request, now);
+    }
+
     fn finish_oldest(&mut self, now: Instant) {
-        let Some(request) = self.in_flight.pop_front() else { return };
+        if let Some(request) = self.in_flight.pop_front() {
+            self.finish(request, now);
+        }
+    }
+
+    fn finish(&mut self, request: Request, now: Instant) {
         self.received = 0;
         let first_byte = request.first_byte.unwrap_or(now);
         let Request { due, sent, .. } = request;
@@ -230,6 +400,12 @@ impl Generator {
 
     /// Begins the next request, if one is granted.
     fn begin_request(&mut self, heard: Option<Instant>) -> bool {
+        if let Some(request) = self.again.pop_front() {
+            self.in_flight.push_back(request);
+            self.passed_on = 0;
+            self.is_sending = true;
+            return true;
+        }
         let due = self.granted.pop_front();
         if due.is_none() {
             if self.granted_at_once == 0 {
@@ -304,7 +480,7 @@ mod tests {
     impl Bench {
         fn new(request: &[u8], expectation: Expectation, block: usize) -> Self {
             let exchange = Exchange::new(Payload::Fixed(request.to_vec()), expectation);
-            let work = Work { exchange, datagrams: false, stride: 1 };
+            let work = Work { exchange, datagrams: false, stride: 1, only_listens: false };
             Self {
                 generator: Generator::new(Rc::new(work), 0),
                 to: Pipe::new(),
@@ -402,7 +578,7 @@ mod tests {
     #[test]
     fn latency_counts_from_the_moment_at_which_the_request_was_due() {
         let mut bench = Bench::new(b"a", Expectation::Size(2), 64);
-        let due = Instant::now() - std::time::Duration::from_secs(1);
+        let due = Instant::now() - Duration::from_secs(1);
         bench.generator.grant(Some(due));
         bench.exchange().expect("sends");
         bench.reply(b"xy").expect("two of any kind");

@@ -60,14 +60,37 @@ impl Pace {
         come.saturating_sub(self.taken)
     }
 
+    /// How many moments lie in `window`, taken or not.
+    #[must_use]
+    pub fn due_in(&self, window: Window) -> u64 {
+        let end = window.end.unwrap_or(self.end).min(self.end);
+        self.before(end).saturating_sub(self.before(window.begin))
+    }
+
+    /// How many moments there are before `at`.
+    fn before(&self, at: Instant) -> u64 {
+        let passed = at.saturating_duration_since(self.begin).as_nanos() as f64;
+        let mut count = (passed / self.period_ns) as u64;
+        while self.moment(count) < at {
+            count += 1;
+        }
+        while count > 0 && self.moment(count - 1) >= at {
+            count -= 1;
+        }
+        count
+    }
+
     /// Nothing is due any more from `end` on.
     pub fn cut(&mut self, end: Instant) {
         self.end = self.end.min(end);
     }
 
     fn at(&self, index: u64) -> Option<Instant> {
-        let at = self.begin + Duration::from_nanos((index as f64 * self.period_ns).round() as u64);
-        (at < self.end).then_some(at)
+        Some(self.moment(index)).filter(|at| *at < self.end)
+    }
+
+    fn moment(&self, index: u64) -> Instant {
+        self.begin + Duration::from_nanos((index as f64 * self.period_ns).round() as u64)
     }
 }
 
@@ -120,6 +143,9 @@ mod tests {
             let mut pace = Pace::new(f64::from(rate), begin, end);
             let waiting = pace.waiting(end);
             prop_assert_eq!(waiting, u64::from(rate));
+            let half = begin + Duration::from_millis(500);
+            let first = pace.due_in(Window { begin, end: Some(half) });
+            prop_assert_eq!(first + pace.due_in(Window { begin: half, end: None }), waiting);
             let mut last = None;
             for _ in 0..waiting {
                 let due = pace.take(end);

@@ -103,11 +103,17 @@ fn write_rate(text: &mut String, outcome: &Outcome) {
         None => format!("{achieved} {unit} a second"),
     };
     line(text, "Rate", &rate);
-    let mut counts = format!("{} {unit}", show_count(outcome.replies));
-    if outcome.unsent > 0 {
-        let _ = write!(counts, ", {} due and never sent", show_count(outcome.unsent));
-    }
-    line(text, "Count", &counts);
+    let Outcome { due, replies, failed, unsent, in_flight, .. } = *outcome;
+    let [due, replies, failed, unsent, in_flight] =
+        [due, replies, failed, unsent, in_flight].map(show_count);
+    line(
+        text,
+        "Count",
+        &format!(
+            "{due} due = {replies} {unit} + {failed} failed + {unsent} unsent + {in_flight} in flight"
+        ),
+    );
+    write_connections(text, outcome);
     if let Some(tls) = outcome.times(Phase::Tls) {
         let resumed = show_count(outcome.tls_resumed);
         line(
@@ -115,6 +121,32 @@ fn write_rate(text: &mut String, outcome: &Outcome) {
             "TLS",
             &format!("{} handshakes, {resumed} of them resumed", show_count(tls.count)),
         );
+    }
+}
+
+/// What became of connections, where that was more than that they were opened.
+fn write_connections(text: &mut String, outcome: &Outcome) {
+    let links = &outcome.connections;
+    let figures = [
+        (links.opened, "opened"),
+        (links.failed, "not opened"),
+        (links.closed_idle + links.closed_used, "closed by the server"),
+        (links.lost, "broken"),
+    ];
+    if figures[1..].iter().all(|(count, _)| *count == 0) {
+        return;
+    }
+    let shown = figures.iter().filter(|(count, _)| *count > 0);
+    let shown: Vec<String> =
+        shown.map(|(count, word)| format!("{} {word}", show_count(*count))).collect();
+    line(text, "Connections", &shown.join(", "));
+    for (cause, count) in &links.errors {
+        let _ = write!(text, "  {:<28}{:>10}", cause.replace('_', " "), show_count(*count));
+        match links.error_examples.get(cause) {
+            Some(example) => writeln!(text, "   first: {example}"),
+            None => writeln!(text),
+        }
+        .expect("a string takes everything");
     }
 }
 
@@ -153,9 +185,15 @@ fn label(phase: Phase, outcome: &Outcome) -> &'static str {
 }
 
 fn write_errors(text: &mut String, outcome: &Outcome) {
-    let errors = outcome.all_errors();
+    let (errors, _) = outcome.unanswered(outcome.timeout_ns());
     let share = show_percent(outcome.error_share());
-    let _ = writeln!(text, "\n{:<12}{} ({share})", "Errors", show_count(errors));
+    let _ = writeln!(
+        text,
+        "\n{:<12}{} ({share} of what was due; {} failed)",
+        "Errors",
+        show_count(errors),
+        show_count(outcome.failed)
+    );
     for (cause, count) in &outcome.errors {
         let _ = write!(text, "  {:<28}{:>10}", cause.replace('_', " "), show_count(*count));
         match outcome.error_examples.get(cause) {

@@ -14,6 +14,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::generator::{Generator, Unfinished};
 use super::host::Host;
 use super::places::Place;
 use super::plan::Activity;
@@ -48,6 +49,10 @@ pub struct Visitor {
     next_number: u64,
     /// Which of the host's places it tries.
     place: usize,
+    /// How long a reply is waited for.
+    patience: Duration,
+    /// By when it shows whether the server let the connection in.
+    entry_by: Option<Instant>,
 }
 
 enum Stage {
@@ -82,7 +87,35 @@ impl Visitor {
             pause_until: None,
             next_number: index as u64,
             place: 0,
+            patience: timeout,
+            entry_by: None,
         }
+    }
+
+    /// What it has begun or taken over, and not finished.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        let talk = match &self.stage {
+            Stage::Talking(talk) if self.tally.visit().is_none() => Some(talk.generator_ref()),
+            _ => None,
+        };
+        self.tally.unfinished().chain(talk.into_iter().flat_map(Generator::unfinished)).collect()
+    }
+
+    /// How many requests it has begun.
+    #[must_use]
+    pub fn begun(&self, connections: usize) -> u64 {
+        let next = match &self.stage {
+            Stage::Talking(talk) => talk.generator_ref().next_number(),
+            _ => self.next_number,
+        };
+        (next - self.index as u64) / connections as u64
+    }
+
+    /// Whether a connection is there, or on its way.
+    #[must_use]
+    pub fn holds_connection(&self) -> bool {
+        !matches!(self.stage, Stage::Resting)
     }
 
     /// It has entered the slab. In a ramp, its beginning lies as far along as its index does.
@@ -125,8 +158,8 @@ impl Visitor {
             Stage::Resting => None,
             Stage::Dialing { since, .. } => Some(*since + self.timeout),
             Stage::Talking(talk) => {
-                let reply = talk.waiting_since().map(|since| since + self.timeout);
-                [reply, talk.deadline()].into_iter().flatten().min()
+                let reply = talk.waiting_since().map(|since| since + self.patience);
+                [reply, talk.deadline(), self.entry_by].into_iter().flatten().min()
             }
         }
     }
@@ -142,6 +175,7 @@ impl Visitor {
         }
         let since = Instant::now();
         self.place %= context.host.places.len();
+        context.host.recorder.links.begun += u64::from(self.place == 0);
         let begun = match &context.host.places[self.place] {
             Place::Datagrams(peer) => match Remote::datagrams(*peer, Framing::Each, context) {
                 Ok(remote) => return self.arrive(remote, since, context),
@@ -201,7 +235,8 @@ impl Visitor {
         context.host.settle_on(self.place);
         self.place = 0;
         context.host.dialed();
-        let talk = Talk::new(remote, connected, self.next_number, context.host);
+        let mut talk = Talk::new(remote, connected, self.next_number, context.host);
+        self.tally.pass_on_legacy(&mut talk);
         self.stage = Stage::Talking(Box::new(talk));
         self.talk(context)
     }
@@ -262,18 +297,22 @@ impl Visitor {
         let Stage::Talking(talk) = &mut self.stage else { return Outcome::Closed };
         let now = context.now;
         let step = talk.run(now, context.parts("load", &""));
-        self.tally.note_admission(talk, context.host);
+        if !matches!(step, Step::Close(_)) || !context.host.finished.is_empty() {
+            self.entry_by = self.tally.note_admission(talk, now, context.host);
+        }
+        self.tally.note_strays(talk, context.host);
         if let Some(done) = self.tally.note_finished(talk, context.host) {
             self.think(done, context);
         }
+        self.patience = context.host.patience(self.tally.lost_in_a_row());
         let Stage::Talking(talk) = &mut self.stage else { return Outcome::Closed };
         if let Step::Close(reason) = step {
             self.lose(&reason, context);
             return Outcome::Closed;
         }
-        let is_late = talk.waiting_since().is_some_and(|since| now >= since + self.timeout);
+        let is_late = talk.waiting_since().is_some_and(|since| now >= since + self.patience);
         if is_late && context.host.work.datagrams {
-            self.tally.note_lost(talk, context.host);
+            self.tally.note_lost(talk, now, context.host);
         } else if is_late {
             self.lose(&CloseReason::Deadline(Deadline::Idle), context);
             return Outcome::Closed;
@@ -346,6 +385,7 @@ impl Visitor {
             self.next_number = talk.generator().next_number();
             talk.dispose(reason, now, context.parts("load", &""));
         }
+        self.entry_by = None;
         self.tally.note_closed(context.host);
     }
 

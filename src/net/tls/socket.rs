@@ -66,6 +66,8 @@ pub struct TlsSocket<C> {
     /// Handshake messages and alerts that are to be sent after it.
     flight: Vec<u8>,
     keeps_server_name: bool,
+    /// Whether anything came from the peer after the handshake: a ticket counts too.
+    has_heard: bool,
     /// Whether the end of the stream has to be said with a `close_notify`.
     requires_close_notify: bool,
     known: Option<Box<Known>>,
@@ -162,6 +164,7 @@ impl<C: Connection> TlsSocket<C> {
             outgoing: Buffer::new(),
             flight: Vec::new(),
             keeps_server_name: false,
+            has_heard: false,
             requires_close_notify: false,
             known: None,
         }
@@ -200,6 +203,19 @@ impl<C: Connection> TlsSocket<C> {
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.connection.peer_certificates()
+    }
+
+    /// Whether the peer has said anything since the handshake, even if only a ticket. In TLS 1.3 that is
+    /// how a client learns that its certificate was accepted (RFC 8446, 4.4.2.4 and 4.6.1).
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// Whether the client's part in the handshake is over before the server has seen its certificate.
+    #[must_use]
+    pub fn is_tls_1_3(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Whether an earlier session was resumed, which saves the certificates and a signature.
@@ -334,7 +350,9 @@ impl<C: Connection> TlsSocket<C> {
         {
             self.known.get_or_insert_default().server_name = hello.server_name.map(Into::into);
         }
+        let was_up = matches!(self.stage, Stage::Up);
         match self.decrypt(incoming, from, pool) {
+            Ok(()) if was_up => self.has_heard |= self.inbound == Inbound::Open,
             Ok(())
                 if matches!(self.stage, Stage::Handshake) && !self.connection.is_handshaking() =>
             {
