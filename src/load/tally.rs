@@ -196,7 +196,8 @@ impl Tally {
             host.recorder.record_visit(due, admitted);
         }
         if host.is_sated() {
-            host.close_window(admitted);
+            // Others have begun since it was admitted.
+            host.close_window(Instant::now());
         }
         self.visit = None;
         self.failures = 0;
