@@ -18,6 +18,9 @@ const PAUSED: f64 = 0.05;
 /// How much longer than the shortest a service time is where requests wait for one another.
 const QUEUED: f64 = 2.0;
 
+/// A difference between two times that says nothing, in nanoseconds: a machine is that restless.
+const JITTER_NS: f64 = 200_000.0;
+
 /// When a client tries to connect again, and how much later that may show, in milliseconds: after 1, 3
 /// and 7 seconds (RFC 6298).
 const RETRIES_MS: [(u64, u64); 3] = [(950, 1400), (2900, 3500), (6800, 7600)];
@@ -33,7 +36,7 @@ pub enum Bottleneck {
     Tester,
     /// The tester stood still.
     Pause,
-    /// Connections that could not be opened.
+    /// Connections that could not be opened, or broke.
     Refusals,
     /// A queue of new connections that was full, here or there.
     Backlog,
@@ -79,9 +82,8 @@ pub fn find(outcome: &Outcome) -> Option<Bottleneck> {
         of(&outcome.errors).max(of(&outcome.connections.errors)).unwrap_or(0)
     };
     let is_slow = !outcome.has_kept_pace();
-    let links = &outcome.connections;
-    let silent = failed("timed_out") + outcome.unanswered(outcome.timeout_ns()).0
-        - outcome.failed.min(outcome.unanswered(outcome.timeout_ns()).0);
+    let (links, tester) = (&outcome.connections, &outcome.tester);
+    let tried_again = connects_retried(outcome);
     let is_held = outcome.asked.kind == "closed";
     let verdicts = [
         (failed("exhausted") > 0 && (is_slow || matters(failed("exhausted"))), Bottleneck::Ports),
@@ -90,17 +92,11 @@ pub fn find(outcome: &Outcome) -> Option<Bottleneck> {
             Bottleneck::Descriptors,
         ),
         (core_share(outcome) >= BUSY && (is_slow || is_held), Bottleneck::Tester),
-        (
-            outcome.tester.paused_seconds >= outcome.seconds * PAUSED && outcome.tester.pauses > 0,
-            Bottleneck::Pause,
-        ),
-        (links.failed > links.opened && (is_slow || matters(links.failed)), Bottleneck::Refusals),
-        (
-            connects_retried(outcome).0 > 0 && connects_retried(outcome).1 >= MATTERS,
-            Bottleneck::Backlog,
-        ),
+        (tester.pauses > 0 && tester.paused_seconds >= outcome.seconds * PAUSED, Bottleneck::Pause),
         (matters(failed("lost")), Bottleneck::Loss),
-        (failed("timed_out") > 0 && matters(silent), Bottleneck::Silence),
+        (is_silent(outcome), Bottleneck::Silence),
+        ((links.failed + links.lost) * 2 > links.begun && is_slow, Bottleneck::Refusals),
+        (tried_again.0 > 0 && tried_again.1 >= MATTERS, Bottleneck::Backlog),
         (is_slow && is_full(outcome) && !is_queued(outcome), Bottleneck::Connections),
         (is_slow && is_full(outcome), Bottleneck::Server),
         (outcome.interrupted, Bottleneck::Interruption),
@@ -156,6 +152,15 @@ pub fn connections_that_would_do(outcome: &Outcome) -> Option<u64> {
     Some((count as u64).max(outcome.asked.connections + 1))
 }
 
+/// Whether the server took requests and left them without an answer: until they were given up, or all of
+/// them until the run ended.
+fn is_silent(outcome: &Outcome) -> bool {
+    let gave_up = outcome.errors.contains_key("timed_out") && outcome.connections.lost > 0;
+    let (bad, known) = outcome.unanswered(outcome.timeout_ns());
+    (gave_up && bad as f64 >= known as f64 * MATTERS)
+        || (outcome.replies == 0 && outcome.in_flight > 0 && !outcome.has_kept_pace())
+}
+
 /// Whether all places were taken nearly all of the time.
 fn is_full(outcome: &Outcome) -> bool {
     let (Some(rate), Some(service)) = (outcome.asked.rate_per_second, service_seconds(outcome))
@@ -165,10 +170,15 @@ fn is_full(outcome: &Outcome) -> bool {
     places(outcome) as f64 <= rate * service * 1.1
 }
 
-/// Whether requests waited for one another at the server.
+/// Whether requests waited for one another at the server: then they take the longer the more of them are
+/// on the way. One at a time cannot.
 fn is_queued(outcome: &Outcome) -> bool {
+    let places = places(outcome) as f64;
     let request = outcome.times(Phase::Request).map(|times| times.mean_ns);
-    request.zip(outcome.least_service_ns).is_some_and(|(mean, least)| mean > least as f64 * QUEUED)
+    request.zip(outcome.least_service_ns).is_some_and(|(mean, least)| {
+        let least = least as f64;
+        places > 1.0 && mean > least * QUEUED.min((1.0 + places) / 2.0) && mean - least > JITTER_NS
+    })
 }
 
 #[cfg(test)]

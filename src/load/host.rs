@@ -34,7 +34,8 @@ pub struct Proofs {
     pub by_wait: u64,
 }
 
-/// What the server does with connections that have served for a while.
+/// What the server does with connections that have served for a while, as far as that shows where it
+/// closes one with requests on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Habit {
     /// It has closed none so far.
@@ -47,16 +48,15 @@ pub enum Habit {
 }
 
 impl Habit {
-    /// The server closed a connection after so many replies. Answers whether that is its habit: what
-    /// was on the way then was not even looked at.
-    pub fn note(&mut self, replies: u64) -> bool {
+    /// The server closed a connection after so many replies. Answers what its habit was before that.
+    pub fn note(&mut self, replies: u64) -> Self {
         let before = *self;
         *self = match before {
             Self::Unknown => Self::ClosesAfter(replies),
             Self::ClosesAfter(usual) if usual == replies => before,
             _ => Self::None,
         };
-        before == Self::ClosesAfter(replies)
+        before
     }
 }
 

@@ -373,12 +373,15 @@ impl Outcome {
         self.phases.get(phase.name())
     }
 
-    /// What the run was about: responses where there are any, else requests, else connections.
+    /// What the run was about: responses where there are any, else requests; connections where these are
+    /// only held.
     #[must_use]
     pub fn headline(&self) -> Option<(Phase, &Times)> {
-        [Phase::Response, Phase::Request, Phase::Connect]
-            .into_iter()
-            .find_map(|phase| Some((phase, self.times(phase)?)))
+        let phases = match self.asked.activity.as_str() {
+            "idle" => &[Phase::Connect][..],
+            _ => &[Phase::Response, Phase::Request],
+        };
+        phases.iter().find_map(|phase| Some((*phase, self.times(*phase)?)))
     }
 }
 

@@ -102,7 +102,7 @@ fn reason(outcome: &Outcome, limit: Bottleneck) -> String {
         Bottleneck::Pause => "the tester itself stood still".to_owned(),
         Bottleneck::Ports => "this machine had no local port left".to_owned(),
         Bottleneck::Descriptors => "this machine had no descriptor left".to_owned(),
-        Bottleneck::Refusals => "most connections could not be opened".to_owned(),
+        Bottleneck::Refusals => "most connections could not be opened, or broke".to_owned(),
         Bottleneck::Backlog => "connections had to be tried again by the kernel".to_owned(),
         Bottleneck::Loss => "datagrams were lost, and each held its place for a while".to_owned(),
         Bottleneck::Silence => "the server left requests without an answer".to_owned(),
@@ -186,7 +186,7 @@ fn on_connections(outcome: &Outcome) -> Option<String> {
         ));
     }
     Some(format!(
-        "The server closed {} connections of which nothing was asked, and {} that it had served, after \
+        "The server closed {} connections with nothing on the way, and {} that it was done with, after \
          {average:.0} replies on the average; others were opened.{again} That is no error.",
         show_count(links.closed_idle),
         show_count(links.closed_used),

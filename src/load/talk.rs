@@ -180,12 +180,11 @@ impl Talk {
         if now < until { Entry::Waiting(until) } else { Entry::Inside(Proof::Wait) }
     }
 
-    /// Whether the server ended the stream in order, as far as it goes, and owes no part of a reply.
+    /// Whether the server ended the stream in order, and did not reset it.
     #[must_use]
-    pub fn ended_between_replies(&mut self, reason: &CloseReason) -> bool {
-        let is_in_order = matches!(self.session.local().fault(), Some(Fault::ClosedEarly { .. }))
-            || *reason == CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe);
-        is_in_order && self.is_between_replies(reason)
+    pub fn ended_in_order(&mut self, reason: &CloseReason) -> bool {
+        matches!(self.session.local().fault(), Some(Fault::ClosedEarly { .. }))
+            || *reason == CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the server ended the stream in whatever way, and owes no part of a reply.

@@ -10,7 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::generator::{Legacy, Stray, Unfinished};
-use super::host::{Host, Stage};
+use super::host::{Habit, Host, Stage};
 use super::plan::Activity;
 use super::statistics::{Cause, Phase};
 use super::talk::{Entry, Proof, Talk, cause_of};
@@ -286,16 +286,14 @@ impl Tally {
     /// Whether the server has closed a connection that it had served, or of which nothing was asked. No
     /// request has failed then: what was on the way was not looked at, and goes over the next one.
     fn note_used_up(&mut self, talk: &mut Talk, reason: &CloseReason, host: &mut Host) -> bool {
+        if !self.is_let_in || host.work.datagrams || !talk.is_between_replies(reason) {
+            return false;
+        }
         let is_asked = talk.generator().unfinished().any(|it| it.due.is_some());
+        if is_asked && !is_used_up(talk, reason, host) {
+            return false;
+        }
         let (replies, links) = (talk.replies(), &mut host.recorder.links);
-        let is_theirs = talk.is_between_replies(reason) && !host.work.datagrams;
-        if !is_theirs || !self.is_let_in {
-            return false;
-        }
-        let is_habit = replies > 0 && host.habit.note(replies);
-        if is_asked && (replies == 0 || !(talk.ended_between_replies(reason) || is_habit)) {
-            return false;
-        }
         if is_asked {
             links.closed_used += 1;
             self.legacy = talk.generator().hand_over();
@@ -366,6 +364,25 @@ impl Tally {
     fn settle(&mut self, host: &mut Host) {
         if !std::mem::replace(&mut self.is_settled, true) {
             host.count_settled();
+        }
+    }
+}
+
+/// Whether `talk` ended because the server is done with it, and not because of what was asked last. Then
+/// it ends in order, and sooner than an answer could have come; or after as many replies as all others.
+/// Of the first that ends in order the best is thought.
+fn is_used_up(talk: &mut Talk, reason: &CloseReason, host: &mut Host) -> bool {
+    let replies = talk.replies();
+    if replies == 0 {
+        return false;
+    }
+    let is_in_order = talk.ended_in_order(reason);
+    match host.habit.note(replies) {
+        Habit::Unknown => is_in_order,
+        Habit::ClosesAfter(usual) if usual == replies => true,
+        Habit::ClosesAfter(_) | Habit::None => {
+            let waited = talk.waiting_since().map(|since| since.elapsed().as_nanos() as u64);
+            is_in_order && waited.is_none_or(|waited| Some(waited) < host.recorder.least_service())
         }
     }
 }

@@ -103,6 +103,20 @@ fn used_up_connections_cost_reconnects_and_no_errors() {
 }
 
 #[test]
+fn a_close_instead_of_an_answer_is_an_error() {
+    // Every seventh request, after it was read and thought about; no connection lives as long as the last.
+    let server = serve(|number, stream, request| {
+        thread::sleep(Duration::from_millis(5));
+        if number.is_multiple_of(7) { end_in_order(stream) } else { upper(number, stream, request) }
+    });
+    let report = load(&server, &["-n", "300", "-c", "3"]);
+    let closes = (server.seen.requests() / 7) as u64;
+    // The best is thought of the first of them, and of some that by chance served as many as one before.
+    let found = errors(&report, "closed_early");
+    assert!(found >= closes / 2 && found <= closes, "{found} of {closes}: {report:#}");
+}
+
+#[test]
 fn a_server_that_closes_after_each_reply_is_told_from_one_that_fails() {
     let server = serve(|number, stream, request| {
         upper(number, stream, request)?;
