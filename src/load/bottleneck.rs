@@ -206,7 +206,7 @@ mod tests {
         // 100 a second of 20 ms each are two on the way, on the average.
         assert_eq!(connections_that_would_do(&few), Some(3));
         let mut full = slow(&[80; 50]);
-        full.least_service_ns = Some(20_000_000);
+        (full.least_service_ns, full.asked.connections) = (Some(20_000_000), 4);
         assert_eq!(find(&full), Some(Bottleneck::Server));
     }
 

@@ -427,15 +427,25 @@ fn a_search_finds_a_rate_that_holds() {
         thread::sleep(Duration::from_millis(10));
         upper(number, stream, request)
     });
+    let folder = tempdir().expect("a folder");
+    let html = folder.path().join("search.html");
     let output = turnstile(&["load", &server.address, "--json", "-c", "4", "-d", "1s"])
         .args(["--find-rate", "--rate", "100", "--objective", "errors<1%", "--timeout", "2s"])
-        .args(["--warm-up", "0s"])
+        .args(["--warm-up", "0s", "--html", &html.display().to_string()])
         .output()
         .expect("it starts");
     let report = report_of(&output);
     let asked = report["asked"]["rate_per_second"].as_f64().expect("a rate");
     assert!((100.0..=410.0).contains(&asked), "{asked}: {}", talk_of(&output));
     assert!(talk_of(&output).contains("a second not reached"), "{}", talk_of(&output));
+    let schema = serde_json::from_str(turnstile::load::outcome::JSON_SCHEMA).expect("JSON");
+    schema::check(&report, &schema);
+    let search = &report["search"];
+    assert_eq!(search["rate_per_second"].as_f64(), Some(asked), "{search:#}");
+    assert!(search["high"].as_f64().expect("a rate that fails") <= asked * 1.06, "{search:#}");
+    // The plots of a run that has errors; this one may have none.
+    assert!(std::fs::read_to_string(&html).expect("a page").contains("\"knee\":"));
+    page::check_figure(&html, "search", "<polyline");
 }
 
 #[test]

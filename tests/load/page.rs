@@ -15,6 +15,15 @@ const PLOTS: [(&str, &str); 5] = [
 /// Panics where the page lacks a plot or the browser had something to complain about. Without a
 /// browser it says so, unless a CI promised that there is one.
 pub(crate) fn check(html: &Path) {
+    check_figures(html, &PLOTS);
+}
+
+/// The same, for one figure.
+pub(crate) fn check_figure(html: &Path, name: &str, shape: &str) {
+    check_figures(html, &[(name, shape)]);
+}
+
+fn check_figures(html: &Path, figures: &[(&str, &str)]) {
     let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(exists)
     else {
         assert!(std::env::var_os("CI").is_none(), "there is no Chromium (Debian: chromium)");
@@ -32,7 +41,7 @@ pub(crate) fn check(html: &Path) {
     let page = String::from_utf8_lossy(&output.stdout);
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(!talk.contains(":CONSOLE"), "the browser's console: {talk}");
-    for (name, shape) in PLOTS {
+    for (name, shape) in figures {
         let figure = page.split(&format!("<figure id=\"{name}\">")).nth(1);
         let figure = figure.and_then(|rest| rest.split("</figure>").next()).unwrap_or_default();
         assert!(figure.contains("<svg") && figure.contains(shape), "{name}: {figure}");
