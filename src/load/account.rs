@@ -179,6 +179,7 @@ fn links(recorder: &Recorder) -> Links {
         begun: links.begun,
         opened: links.opened,
         failed: links.failed.all(),
+        queue_full: links.queue_full,
         closed_idle: links.closed_idle,
         closed_used: links.closed_used,
         lost: links.lost,

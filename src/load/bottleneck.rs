@@ -82,7 +82,7 @@ pub fn find(outcome: &Outcome) -> Option<Bottleneck> {
         of(&outcome.errors).max(of(&outcome.connections.errors)).unwrap_or(0)
     };
     let is_slow = !outcome.has_kept_pace();
-    let (links, tester) = (&outcome.connections, &outcome.tester);
+    let links = &outcome.connections;
     let tried_again = connects_retried(outcome);
     let is_held = outcome.asked.kind == "closed";
     let verdicts = [
@@ -92,11 +92,12 @@ pub fn find(outcome: &Outcome) -> Option<Bottleneck> {
             Bottleneck::Descriptors,
         ),
         (core_share(outcome) >= BUSY && (is_slow || is_held), Bottleneck::Tester),
-        (tester.pauses > 0 && tester.paused_seconds >= outcome.seconds * PAUSED, Bottleneck::Pause),
+        (is_paused(outcome), Bottleneck::Pause),
         (matters(failed("lost")), Bottleneck::Loss),
         (is_silent(outcome), Bottleneck::Silence),
         ((links.failed + links.lost) * 2 > links.begun && is_slow, Bottleneck::Refusals),
         (tried_again.0 > 0 && tried_again.1 >= MATTERS, Bottleneck::Backlog),
+        (links.queue_full as f64 > links.begun as f64 * MATTERS, Bottleneck::Backlog),
         (is_slow && is_full(outcome) && !is_queued(outcome), Bottleneck::Connections),
         (is_slow && is_full(outcome), Bottleneck::Server),
         (outcome.interrupted, Bottleneck::Interruption),
@@ -150,6 +151,18 @@ pub fn connections_that_would_do(outcome: &Outcome) -> Option<u64> {
     let on_the_way = outcome.asked.rate_per_second? * service_seconds(outcome)?;
     let count = (on_the_way * 1.2 / outcome.asked.depth.max(1) as f64).ceil();
     Some((count as u64).max(outcome.asked.connections + 1))
+}
+
+/// Whether the tester stood still for so long that it explains what was not sent, or spoils the rest.
+fn is_paused(outcome: &Outcome) -> bool {
+    let paused = outcome.tester.paused_seconds;
+    let explains = match outcome.asked.rate_per_second {
+        Some(rate) if !outcome.has_kept_pace() => {
+            rate * paused * 2.0 >= outcome.backlog.max(outcome.unsent) as f64
+        }
+        _ => paused >= outcome.seconds * PAUSED,
+    };
+    outcome.tester.pauses > 0 && explains
 }
 
 /// Whether the server took requests and left them without an answer: until they were given up, or all of

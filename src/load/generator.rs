@@ -68,12 +68,6 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// Whether there is nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.granted.is_empty()
-    }
-
     /// What it holds.
     pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
         let sent = self.sent.iter().map(|it| Unfinished { due: Some(it.due), is_sent: true });

@@ -195,6 +195,7 @@ fn add_links(sum: &mut Links, other: &Links) {
     sum.begun += other.begun;
     sum.opened += other.opened;
     sum.failed += other.failed;
+    sum.queue_full += other.queue_full;
     sum.closed_idle += other.closed_idle;
     sum.closed_used += other.closed_used;
     sum.lost += other.lost;

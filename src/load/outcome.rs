@@ -120,6 +120,8 @@ pub struct Links {
     pub opened: u64,
     /// Not opened, or not let in.
     pub failed: u64,
+    /// How often the system said that the server's queue of new connections was full.
+    pub queue_full: u64,
     /// Closed by the server while nothing was asked of them.
     pub closed_idle: u64,
     /// Closed by the server after replies, with requests on the way that it did not look at.

@@ -138,7 +138,8 @@ pub fn parse(text: &str) -> Result<Outcome, ReadError> {
 }
 
 fn check(outcome: &Outcome) -> Result<(), String> {
-    let lists = [outcome.parts.len(), outcome.remarks.len(), outcome.objectives.len()];
+    let steps = outcome.search.as_ref().map_or(0, |found| found.steps.len());
+    let lists = [outcome.parts.len(), outcome.remarks.len(), outcome.objectives.len(), steps];
     if outcome.intervals.len() > MOST_INTERVALS || lists.iter().any(|len| *len > MOST_ENTRIES) {
         return Err("a list in it is too long".to_owned());
     }

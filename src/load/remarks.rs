@@ -24,7 +24,8 @@ pub fn on(outcome: &Outcome) -> Vec<String> {
     remarks.extend(on_pauses(outcome));
     remarks.extend(on_the_rate(outcome, limit));
     remarks.extend(on_the_unanswered(outcome));
-    remarks.extend(limit.and_then(|limit| on_the_machine(outcome, limit)));
+    remarks.extend(limit.and_then(on_the_machine));
+    remarks.extend(on_the_queue(outcome));
     remarks.extend(on_connections(outcome));
     remarks.extend(on_admission(outcome));
     remarks.extend(on_datagrams(outcome));
@@ -103,7 +104,9 @@ fn reason(outcome: &Outcome, limit: Bottleneck) -> String {
         Bottleneck::Ports => "this machine had no local port left".to_owned(),
         Bottleneck::Descriptors => "this machine had no descriptor left".to_owned(),
         Bottleneck::Refusals => "most connections could not be opened, or broke".to_owned(),
-        Bottleneck::Backlog => "connections had to be tried again by the kernel".to_owned(),
+        Bottleneck::Backlog => {
+            "new connections found no place in the server's queue at once".to_owned()
+        }
         Bottleneck::Loss => "datagrams were lost, and each held its place for a while".to_owned(),
         Bottleneck::Silence => "the server left requests without an answer".to_owned(),
         Bottleneck::Interruption => "the run was stopped".to_owned(),
@@ -133,7 +136,7 @@ fn on_the_unanswered(outcome: &Outcome) -> Option<String> {
     })
 }
 
-fn on_the_machine(outcome: &Outcome, limit: Bottleneck) -> Option<String> {
+fn on_the_machine(limit: Bottleneck) -> Option<String> {
     match limit {
         Bottleneck::Ports => Some(
             "This machine was the limit: it had no local port left for some connections. Give more \
@@ -146,25 +149,37 @@ fn on_the_machine(outcome: &Outcome, limit: Bottleneck) -> Option<String> {
              the limit (`ulimit -n`), or ask for fewer connections."
                 .to_owned(),
         ),
-        Bottleneck::Backlog => {
-            let (count, share) = connects_retried(outcome);
-            let whose = match outcome.tester.listen_overflows {
-                0 => "A queue of new connections was full on the way or at the server".to_owned(),
-                overflows => format!(
-                    "The kernel's queue of new connections was full {} times on this machine",
-                    show_count(overflows)
-                ),
-            };
-            Some(format!(
-                "{whose}: {} connections ({}) took about 1 s, 3 s or 7 s, which is when a client's \
-                 kernel tries again. The server accepts too slowly, or its backlog (or \
-                 net.core.somaxconn) is too small, or packets are lost.",
-                show_count(count),
-                show_percent(share)
-            ))
-        }
         _ => None,
     }
+}
+
+fn on_the_queue(outcome: &Outcome) -> Option<String> {
+    let too_small =
+        "The server accepts too slowly, or its backlog (or net.core.somaxconn) is too small";
+    let full = outcome.connections.queue_full;
+    if full > 0 {
+        return Some(format!(
+            "The server's queue of new connections was full {} times, and connections waited for a \
+             place in it. {too_small}.",
+            show_count(full)
+        ));
+    }
+    let (count, share) = connects_retried(outcome);
+    let whose = match outcome.tester.listen_overflows {
+        0 => "A queue of new connections was full on the way or at the server".to_owned(),
+        overflows => format!(
+            "The kernel's queue of new connections was full {} times on this machine",
+            show_count(overflows)
+        ),
+    };
+    (count > 0).then(|| {
+        format!(
+            "{whose}: {} connections ({}) took about 1 s, 3 s or 7 s, which is when a client's kernel \
+             tries again. {too_small}, or packets are lost.",
+            show_count(count),
+            show_percent(share)
+        )
+    })
 }
 
 fn on_connections(outcome: &Outcome) -> Option<String> {

@@ -166,6 +166,8 @@ pub struct Links {
     pub opened: u64,
     /// Those that could not be opened, or were never let in.
     pub failed: Failures,
+    /// How often the system said that the server's queue of new connections was full.
+    pub queue_full: u64,
     /// Those that the server closed while nothing was asked of them.
     pub closed_idle: u64,
     /// Those that the server closed after replies; what was on the way went over another.

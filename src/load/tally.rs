@@ -26,7 +26,7 @@ pub struct Tally {
     /// When the visit that was begun was due; only where each connection is one visit.
     visit: Option<Instant>,
     /// What the last connection left to the next.
-    legacy: Legacy,
+    legacy: Option<Box<Legacy>>,
     /// Failures since anything last went well.
     failures: usize,
     /// Datagrams lost since an answer last came.
@@ -65,7 +65,7 @@ impl Tally {
     /// What is begun or taken over, and belongs to no connection.
     pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
         let visit = self.visit.map(|due| Unfinished { due: Some(due), is_sent: true });
-        visit.into_iter().chain(self.legacy.unfinished())
+        visit.into_iter().chain(self.legacy.iter().flat_map(|legacy| legacy.unfinished()))
     }
 
     /// Whether there is a reason to open a connection: always, where connections stay open; where
@@ -73,7 +73,7 @@ impl Tally {
     pub fn take_visit(&mut self, now: Instant, visitor: Waker, host: &mut Host) -> bool {
         match host.plan.activity {
             Activity::Requests | Activity::Idle => {
-                host.stage < Stage::Draining || !self.legacy.is_empty()
+                host.stage < Stage::Draining || self.legacy.is_some()
             }
             _ if self.visit.is_some() => true,
             Activity::Visits | Activity::Handshakes => match host.take_turn(now) {
@@ -94,7 +94,9 @@ impl Tally {
 
     /// Gives `talk` what the connection before it has left.
     pub fn pass_on_legacy(&mut self, talk: &mut Talk) {
-        talk.generator().take_over(std::mem::take(&mut self.legacy));
+        if let Some(legacy) = self.legacy.take() {
+            talk.generator().take_over(*legacy);
+        }
     }
 
     /// Lets finished requests be replaced at once from now on, where the run is of that kind.
@@ -296,9 +298,9 @@ impl Tally {
         let (replies, links) = (talk.replies(), &mut host.recorder.links);
         if is_asked {
             links.closed_used += 1;
-            self.legacy = talk.generator().hand_over();
-            let resent = self.legacy.unfinished().filter(|it| it.is_sent).count();
-            links.resent += resent as u64;
+            let legacy = talk.generator().hand_over();
+            links.resent += legacy.unfinished().filter(|it| it.is_sent).count() as u64;
+            self.legacy = Some(Box::new(legacy));
         } else {
             links.closed_idle += 1;
         }
@@ -328,7 +330,7 @@ impl Tally {
     /// So has all that waited for a connection; answers how much that was.
     fn fail_legacy(&mut self, cause: Cause, why: &str, host: &mut Host) -> usize {
         let mut owed = 0;
-        for unfinished in std::mem::take(&mut self.legacy).unfinished() {
+        for unfinished in self.legacy.take().iter().flat_map(|legacy| legacy.unfinished()) {
             owed += 1;
             host.outstanding -= 1;
             host.recorder.record_failure(cause, unfinished.due, || why.to_owned());

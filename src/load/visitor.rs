@@ -34,6 +34,9 @@ use crate::proto::session::{CloseReason, Deadline, Step};
 /// How long a connection that failed twice in a row waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection waits for a place in a queue that is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+
 /// How many rounds of requests one turn gives a connection whose replies are there at once.
 const ROUNDS: usize = 16;
 
@@ -51,6 +54,8 @@ pub struct Visitor {
     place: usize,
     /// How long a reply is waited for.
     patience: Duration,
+    /// Since when the server's queue of new connections was full, where the system says so at once.
+    queued_since: Option<Instant>,
     /// By when it shows whether the server let the connection in.
     entry_by: Option<Instant>,
 }
@@ -88,6 +93,7 @@ impl Visitor {
             next_number: index as u64,
             place: 0,
             patience: timeout,
+            queued_since: None,
             entry_by: None,
         }
     }
@@ -173,9 +179,10 @@ impl Visitor {
         {
             return Next::Wait;
         }
-        let since = Instant::now();
+        let since = self.queued_since.unwrap_or_else(Instant::now);
         self.place %= context.host.places.len();
-        context.host.recorder.links.begun += u64::from(self.place == 0);
+        let is_new = self.place == 0 && self.queued_since.is_none();
+        context.host.recorder.links.begun += u64::from(is_new);
         let begun = match &context.host.places[self.place] {
             Place::Datagrams(peer) => match Remote::datagrams(*peer, Framing::Each, context) {
                 Ok(remote) => return self.arrive(remote, since, context),
@@ -190,7 +197,19 @@ impl Visitor {
         };
         match begun {
             Ok(stream) => {
+                self.queued_since = None;
                 self.stage = Stage::Dialing { stream, since, heard: Readiness::NONE };
+                Next::Wait
+            }
+            // A Unix socket does not let anybody wait whom its queue has no place for.
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && context.now < since + self.timeout =>
+            {
+                self.queued_since = Some(since);
+                context.host.dialed();
+                context.host.recorder.links.queue_full += 1;
+                self.pause(context.now + QUEUE_PAUSE, context);
                 Next::Wait
             }
             Err(error) => self.fail_to_connect(&error, context),
@@ -359,6 +378,7 @@ impl Visitor {
         context: &mut Context<'_, impl Source<Host = Host>>,
     ) -> Next {
         context.host.dialed();
+        self.queued_since = None;
         self.stage = Stage::Resting;
         self.place += 1;
         if self.place < context.host.places.len() {

@@ -293,6 +293,41 @@ fn what_kept_the_rate_down_is_named() {
 }
 
 #[test]
+fn a_queue_that_is_full_is_waited_for_and_named() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("narrow.sock");
+    let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+    let listener = listener.expect("a socket");
+    listener.bind(&socket2::SockAddr::unix(&path).expect("a path")).expect("bound");
+    listener.listen(1).expect("it listens");
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a stream");
+            thread::sleep(Duration::from_millis(10));
+            thread::spawn(move || {
+                let mut output = stream.try_clone().expect("a stream");
+                std::io::copy(&mut stream, &mut output)
+            });
+        }
+    });
+    let address = format!("unix://{}", path.display());
+    let output =
+        turnstile(&["load", &address, "--json", "--warm-up", "0s", "-d", "1s", "-c", "20"])
+            .args(["--expect", "echo"])
+            .output()
+            .expect("it starts");
+    let report = report_of(&output);
+    assert_eq!(
+        (all_errors(&report), number(&report, "/connections_at_end")),
+        (0, 20),
+        "{report:#}"
+    );
+    assert!(number(&report, "/connections/queue_full") > 0, "{report:#}");
+    assert!(said(&report, "queue of new connections was full"), "{report:#}");
+}
+
+#[test]
 fn a_search_that_finds_none_says_so() {
     let server: Server = serve(|number, stream, request| {
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
