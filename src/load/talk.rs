@@ -14,7 +14,7 @@ use crate::net::remote::Remote;
 use crate::net::wire::Wire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Side, Turn};
-use crate::proto::event::Watch;
+use crate::proto::event::{Readiness, Watch};
 use crate::proto::session::{Admission, CloseReason, Session, Step};
 
 /// What a run of a session borrows from the reactor.
@@ -22,6 +22,9 @@ type Parts<'a> = (&'a mut Pool, &'a mut Host, Watch<'a>);
 
 /// How long a server that has said nothing is given to close, at least.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
+/// From this on a connection that says nothing has rested.
+const REST: Duration = Duration::from_millis(20);
 
 /// Whether a connection was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +208,15 @@ impl Talk {
     #[must_use]
     pub fn latest(&self, now: Instant) -> Instant {
         self.heard.map_or(now, |heard| heard.max(now))
+    }
+
+    /// Where nothing was said for a while, the server may have closed since the last event: looks, before
+    /// anything is sent that nobody would read.
+    pub fn look_after_rest(&mut self, now: Instant) {
+        let since = self.heard.unwrap_or(self.since);
+        if self.waiting_since.is_none() && now.saturating_duration_since(since) >= REST {
+            self.remote().handle_readiness(Readiness::READABLE);
+        }
     }
 
     /// Whether one more of `depth` requests may be on the way.

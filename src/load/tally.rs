@@ -291,19 +291,16 @@ impl Tally {
         if !self.is_let_in || host.work.datagrams || !talk.is_between_replies(reason) {
             return false;
         }
-        let is_asked = talk.generator().unfinished().any(|it| it.due.is_some());
+        let is_asked = talk.generator().unfinished().any(|it| it.is_sent);
         if is_asked && !is_used_up(talk, reason, host) {
             return false;
         }
         let (replies, links) = (talk.replies(), &mut host.recorder.links);
-        if is_asked {
-            links.closed_used += 1;
-            let legacy = talk.generator().hand_over();
-            links.resent += legacy.unfinished().filter(|it| it.is_sent).count() as u64;
-            self.legacy = Some(Box::new(legacy));
-        } else {
-            links.closed_idle += 1;
-        }
+        *(if is_asked { &mut links.closed_used } else { &mut links.closed_idle }) += 1;
+        let legacy = talk.generator().hand_over();
+        links.resent += legacy.unfinished().filter(|it| it.is_sent).count() as u64;
+        let is_any = legacy.unfinished().next().is_some();
+        self.legacy = is_any.then(|| Box::new(legacy));
         links.replies_before_close += replies;
         // What was granted and has no moment yet is granted anew.
         host.outstanding -= talk.generator().outstanding();

@@ -302,6 +302,7 @@ impl Visitor {
                         context.host.rest(waker);
                         return granted;
                     };
+                    talk.look_after_rest(context.now);
                     talk.generator().grant(due);
                     host.outstanding += 1;
                     granted += 1;
