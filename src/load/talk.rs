@@ -57,6 +57,8 @@ pub struct Talk {
     heard: Option<Instant>,
     /// How many replies have come.
     replies: u64,
+    /// Whether nothing was said for a while before what was asked last.
+    has_rested: bool,
     /// A datagram was given up, but its answer may still come: nothing more is sent from this port.
     has_lost: bool,
     /// When the remote end was up: at once, but for TLS, where it was seen after a run.
@@ -85,6 +87,7 @@ impl Talk {
             has_gate,
             heard: None,
             replies: 0,
+            has_rested: false,
             has_lost: false,
             waiting_since: None,
             up_at,
@@ -214,9 +217,19 @@ impl Talk {
     /// anything is sent that nobody would read.
     pub fn look_after_rest(&mut self, now: Instant) {
         let since = self.heard.unwrap_or(self.since);
-        if self.waiting_since.is_none() && now.saturating_duration_since(since) >= REST {
+        if self.waiting_since.is_some() {
+            return;
+        }
+        self.has_rested = now.saturating_duration_since(since) >= REST;
+        if self.has_rested {
             self.remote().handle_readiness(Readiness::READABLE);
         }
+    }
+
+    /// Whether nothing was said for a while before what was asked last.
+    #[must_use]
+    pub fn has_rested(&self) -> bool {
+        self.has_rested
     }
 
     /// Whether one more of `depth` requests may be on the way.

@@ -368,8 +368,8 @@ impl Tally {
 }
 
 /// Whether `talk` ended because the server is done with it, and not because of what was asked last. Then
-/// it ends in order, and sooner than an answer could have come; or after as many replies as all others.
-/// Of the first that ends in order the best is thought.
+/// it ends sooner than an answer could have come, and in order, unless the end of a rest crossed the
+/// request; or after as many replies as all others. Of the first that ends in order the best is thought.
 fn is_used_up(talk: &mut Talk, reason: &CloseReason, host: &mut Host) -> bool {
     let replies = talk.replies();
     if replies == 0 {
@@ -377,11 +377,12 @@ fn is_used_up(talk: &mut Talk, reason: &CloseReason, host: &mut Host) -> bool {
     }
     let is_in_order = talk.ended_in_order(reason);
     match host.habit.note(replies) {
-        Habit::Unknown => is_in_order,
+        Habit::Unknown if is_in_order => true,
         Habit::ClosesAfter(usual) if usual == replies => true,
-        Habit::ClosesAfter(_) | Habit::None => {
+        Habit::Unknown | Habit::ClosesAfter(_) | Habit::None => {
             let waited = talk.waiting_since().map(|since| since.elapsed().as_nanos() as u64);
-            is_in_order && waited.is_none_or(|waited| Some(waited) < host.recorder.least_service())
+            (is_in_order || talk.has_rested())
+                && waited.is_none_or(|waited| Some(waited) < host.recorder.least_service())
         }
     }
 }
