@@ -13,8 +13,15 @@ use turnstile::load::payload::{Expectation, Template};
 
 use super::{Credentials, Tls};
 
+/// What is said under the options of both.
+const EXIT_CODES: &str = "\
+Exit codes: 0 it ran; 1 nothing was answered; 2 the command line asks for what means nothing; \
+3 an objective was missed, no rate was found, or a comparison is worse; 130 a signal stopped it. \
+An objective that was missed comes first.";
+
 /// `turnstile load`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Load {
     /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path,
     /// or host:port for tcp
@@ -139,6 +146,7 @@ pub(crate) struct Output {
 
 /// `turnstile report`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Report {
     /// Reports that `turnstile load` wrote with --json or --hdr; several are added up, where they are parts
     /// of one run: the same settings, at the same time

@@ -18,6 +18,10 @@ const PAUSED: f64 = 0.05;
 /// How much longer than the shortest a service time is where requests wait for one another.
 const QUEUED: f64 = 2.0;
 
+/// How long a handshake holds its place at least until it shows that it was let in, in seconds, where
+/// nothing but time shows it.
+const ENTRY_WAIT: f64 = 0.05;
+
 /// A difference between two times that says nothing, in nanoseconds: a machine is that restless.
 const JITTER_NS: f64 = 200_000.0;
 
@@ -135,7 +139,14 @@ pub fn service_seconds(outcome: &Outcome) -> Option<f64> {
         // In a closed loop of visits nothing waits: the whole is what it takes.
         (outcome.asked.activity == "handshakes").then_some(0.0)
     })?;
-    Some(request + setup.into_iter().flatten().sum::<f64>())
+    let took = request + setup.into_iter().flatten().sum::<f64>();
+    let admission = outcome.admission;
+    let all = admission.by_protocol + admission.by_word + admission.by_wait;
+    let waits = match outcome.asked.activity.as_str() {
+        "handshakes" => admission.by_wait as f64 / all.max(1) as f64,
+        _ => 0.0,
+    };
+    Some(took + waits * ENTRY_WAIT.max(took * 4.0))
 }
 
 /// How many requests can be on the way at a time.
