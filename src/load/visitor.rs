@@ -121,7 +121,7 @@ impl Visitor {
     /// Whether a connection is there, or on its way.
     #[must_use]
     pub fn holds_connection(&self) -> bool {
-        !matches!(self.stage, Stage::Resting)
+        !matches!(self.stage, Stage::Resting) || self.queued_since.is_some()
     }
 
     /// It has entered the slab. In a ramp, its beginning lies as far along as its index does.
