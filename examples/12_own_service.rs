@@ -134,6 +134,11 @@ fn accept(listener: &Listener, keyring: &Rc<Keyring>, context: &mut Context<'_, 
                 eprintln!("not accepted: {error}");
                 return Next::Wait;
             }
+            // The daemon binds another; here that is the end.
+            Accept::Dead(error) => {
+                eprintln!("nobody can come any more: {error}");
+                return Next::Close;
+            }
         }
     }
 }
@@ -159,7 +164,7 @@ fn main() -> io::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let secret = Secret::new("ali baba", b"open sesame".to_vec().into());
     let keyring = Rc::new(Keyring::new(Digest::Sha256, [&secret]));
-    let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), None)?;
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into(), false, None)?;
     println!("listening on {}", listener.bound());
     let pool = Pool::new(16 * 1024, 8);
     let mut reactor = Reactor::new(pool, Box::new(Log), SystemClock::new())?;

@@ -9,13 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
 use turnstile::certificates::issue::{KeyKind, MAX_DAYS};
+use turnstile::client::terminal::LineEnds;
 use turnstile::client::tls::Options;
 use turnstile::config::units::parse_duration;
 use turnstile::config::{Address, HostPort, Version};
 use turnstile::proto::gate::Digest;
 use turnstile::proto::http_connect::Authority;
+use turnstile::proto::starttls::Protocol;
 
-pub(crate) use load::{Activity, Load, Output, Payload, Report};
+pub(crate) use load::{Activity, Load, Output, Pattern, Payload, Report};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the peer, the network or the system failed; 2 wrong usage; \
@@ -85,7 +87,7 @@ pub(crate) struct Check {
 /// `turnstile connect`.
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
-    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, or host:port for tcp
+    /// Where to: tcp://host:port, tls://host:port, udp://host:port, unix:///path, unix:@name, or host:port for tcp
     pub(crate) address: Address,
     /// How to get in
     #[command(flatten)]
@@ -94,9 +96,22 @@ pub(crate) struct Connect {
     /// 0s waits for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// What is sent behind each line that is typed on a terminal: lf, crlf, or none, which also drops
+    /// white space round the line and skips blank ones [default: crlf; none with a gate and over udp]
+    #[arg(long, value_name = "END", value_parser = parse_line_ends)]
+    pub(crate) line_ends: Option<LineEnds>,
     /// How TLS is spoken, with tls://
     #[command(flatten)]
     pub(crate) tls: Tls,
+}
+
+fn parse_line_ends(text: &str) -> Result<LineEnds, String> {
+    match text {
+        "lf" => Ok(LineEnds::Lf),
+        "crlf" => Ok(LineEnds::CrLf),
+        "none" => Ok(LineEnds::None),
+        _ => Err("expected lf, crlf or none".to_owned()),
+    }
 }
 
 /// What the certificates of both sides must be.
@@ -188,6 +203,10 @@ pub(crate) struct Inspect {
     /// How long the connection and the handshake may take together; 0s is for ever
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+    /// Ask the server in this protocol to begin TLS, where it begins in the clear: smtp, imap, pop3,
+    /// ftp, ldap or postgres
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(crate) starttls: Option<Protocol>,
     /// Print JSON for programs instead of prose
     #[arg(long)]
     pub(crate) json: bool,

@@ -53,12 +53,17 @@
 //! 1. [`Reactor::turn`](net::reactor::Reactor::turn) sleeps in `poll`. Each event that it returns
 //!    carries a token: slab key, side, and the key's generation, so that an event for a source
 //!    that has gone is dropped.
-//! 2. The event only sets readiness bits in the source and puts its key on `due`. So does a
-//!    deadline that has passed: the [wheel](net::timer) holds one node for each key, and looks at
-//!    the real deadline only when the node comes up.
-//! 3. Every due source runs once, and answers that it waits, that it wants another turn (its budget
-//!    was spent), or that it is over.
-//! 4. What is over has left the slab; what was spawned (an accepted connection) enters it and runs.
+//! 2. The event only sets readiness bits in the source and makes it due. So does a deadline that has
+//!    passed: the [wheel](net::timer) holds one node for each key, and looks at the real deadline
+//!    only when the node comes up.
+//! 3. Due sources wait in one of three lanes (`net::due`): those that were cheap lately apart from
+//!    streams at full speed and from handshakes. Of the cheap ones, and then of the others, the turn
+//!    runs as many in their order as half a millisecond allows; the rest keep their places for the
+//!    next turn, before which the kernel is asked again. So a request waits for one or two costly runs,
+//!    however many are due.
+//! 4. A source that runs answers that it waits, that it wants another turn (its budget was spent), or
+//!    that it is over. What is over leaves the slab; what was spawned (an accepted connection) enters
+//!    it and runs, as much of it as a turn may.
 //!
 //! # The way of one byte
 //!

@@ -2,10 +2,10 @@
 //! text and an exit code.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustls::client::Resumption;
@@ -13,13 +13,16 @@ use rustls::client::Resumption;
 use turnstile::config::Address;
 use turnstile::load::compare::{Judgement, compare};
 use turnstile::load::find_rate::{self, Search};
+use turnstile::load::framing::{Framing, Statuses};
 use turnstile::load::objective::Objective;
 use turnstile::load::outcome::{Outcome, Trial};
 use turnstile::load::payload::{Exchange, Expectation, Payload};
 use turnstile::load::plan::{Activity, FEWEST, Length, Plan};
+use turnstile::load::profile::{Arrivals, Profile};
+use turnstile::load::request::{Destination, request};
 use turnstile::load::run::run;
 use turnstile::load::summary::summarize;
-use turnstile::load::{comparison_page, hdr_log, html, merge, reading};
+use turnstile::load::{comparison_page, files, hdr_log, html, merge, panel, reading};
 use turnstile::net::tls::client::Secure;
 
 use crate::cli;
@@ -39,20 +42,31 @@ const EXIT_STOPPED: u8 = 130;
 /// How many bytes all reports together may have.
 const MOST_BYTES: usize = 64 << 20;
 
+/// How many bytes a request has where nothing is said.
+const USUAL_SIZE: usize = 64;
+
+/// How long it is measured where nothing is said.
+const USUAL_LENGTH: Duration = Duration::from_secs(10);
+
+/// How long a run that counts its requests may take where nothing is said.
+const LONGEST_COUNT: Duration = Duration::from_secs(600);
+
 /// Runs `turnstile load`.
 pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let log = turnstile::daemon::log::start_eager("warn");
     let (objectives, output) = (words.objective.clone(), words.output.clone());
     let finds_rate = words.find_rate;
     let plan = plan(words)?;
     if let Err(error) = plan.check() {
-        let _ = writeln!(io::stderr(), "turnstile: {error}");
+        crate::say(&format!("turnstile: {error}\n"));
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     check_writable(&output)?;
-    let outcome =
+    let mut outcome =
         if finds_rate { find_rate(&plan, &objectives)? } else { judged(plan, &objectives)? };
-    publish(&outcome, &output)?;
+    log.finish();
+    turnstile::net::signal::end_at_once()?;
+    publish(&mut outcome, &output)?;
     Ok(exit_code(&outcome))
 }
 
@@ -72,7 +86,7 @@ pub(crate) fn report(words: &cli::Report) -> anyhow::Result<ExitCode> {
     if !words.objective.is_empty() {
         judge(&mut outcome, &words.objective);
     }
-    publish(&outcome, &words.output)?;
+    publish(&mut outcome, &words.output)?;
     Ok(exit_code(&outcome))
 }
 
@@ -82,11 +96,13 @@ fn compare_two(words: &cli::Report, outcomes: &[Outcome]) -> anyhow::Result<Exit
     };
     let [one, two] = [0, 1].map(|at| words.files[at].display().to_string());
     let comparison = compare((&one, before), (&two, after));
-    let page = words.output.html.as_ref().map(|file| (file, comparison_page::page(&comparison)));
-    let written = page.map_or(Ok(()), |(file, page)| write(file, page.as_bytes()));
+    let written = words.output.html.as_ref().map_or(Ok(()), |file| {
+        let page = comparison_page::page(&comparison).map_err(anyhow::Error::msg)?;
+        write(file, page.as_bytes())
+    });
     let text = match words.output.json {
         true => comparison_page::json(&comparison),
-        false => comparison_page::text(&comparison),
+        false => comparison_page::text(&comparison, width()),
     };
     print_all(&text)?;
     written?;
@@ -98,12 +114,13 @@ fn compare_two(words: &cli::Report, outcomes: &[Outcome]) -> anyhow::Result<Exit
 }
 
 fn plan(words: cli::Load) -> anyhow::Result<Plan> {
-    let gate = match (&words.address, words.credentials.auth) {
+    let Destination { address, url } = words.address;
+    let gate = match (&address, words.credentials.auth) {
         // The environment may hold a secret for other calls.
         (Address::Udp(_), None) => None,
         _ => crate::gate(&words.credentials)?,
     };
-    let security = crate::security(&words.address, &words.tls.into())?;
+    let security = crate::security(&address, &words.tls.into())?;
     let secure = security.map(|it| prepare(it.secure, words.tls_resume, words.connections));
     let activity = match words.activity {
         cli::Activity { connect_per_request: true, .. } => Activity::Visits,
@@ -111,36 +128,76 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         cli::Activity { idle: true, .. } => Activity::Idle,
         _ => Activity::Requests,
     };
-    let payload = match words.payload {
-        cli::Payload { text: Some(text), .. } => Payload::Fixed(text.into_bytes()),
-        cli::Payload { file: Some(file), .. } => Payload::Fixed(
-            fs::read(&file)
-                .with_context(|| format!("the payload in {} cannot be read", file.display()))?,
-        ),
-        cli::Payload { template: Some(template), .. } => Payload::Template(template),
-        cli::Payload { size, .. } if is_numbered(&words.address, &words.expect) => {
-            Payload::numbered(size.unwrap_or(64))
-        }
-        cli::Payload { size, .. } => Payload::of_size(size.unwrap_or(64)),
+    let usual = if url.is_some() {
+        Expectation::Framed(Framing::Http(Statuses::default()))
+    } else {
+        Expectation::Upper
     };
+    let expectation = words.expect.unwrap_or(usual);
+    let is_numbered = is_numbered(&address, &expectation);
+    let payload = payload(words.payload, is_numbered)?;
+    let payload = match &url {
+        Some(url) => request(url, words.method.as_deref(), &words.fields, payload),
+        None if words.method.is_some() || !words.fields.is_empty() => bail!(
+            "--method and --header are for http:// and https:// addresses; {address} is sent what \
+             --text, --file, --template or --size says"
+        ),
+        None => payload.unwrap_or_else(|| sized(USUAL_SIZE, is_numbered)),
+    };
+    let profile = words.rate;
+    let lasts = profile.as_ref().map(Profile::length).filter(|length| !length.is_zero());
+    let length = match words.requests {
+        Some(count) => Length::Requests(count, words.duration.unwrap_or(LONGEST_COUNT)),
+        None => Length::Time(words.duration.or(lasts).unwrap_or(USUAL_LENGTH)),
+    };
+    let rate = profile.as_ref().map(|profile| match length {
+        Length::Time(length) if !profile.is_constant() => profile.mean(length),
+        _ => profile.first_rate(),
+    });
     Ok(Plan {
         gate,
         secure,
         activity,
         connections: words.connections,
-        length: words.requests.map_or(Length::Time(words.duration), Length::Requests),
+        length,
         warm_up: words.warm_up,
         ramp_up: words.ramp_up,
-        rate: words.rate,
+        rate,
+        profile: profile.filter(|profile| !profile.is_constant()),
+        arrivals: match words.arrivals {
+            cli::Pattern::Uniform => Arrivals::Uniform,
+            cli::Pattern::Poisson => Arrivals::Poisson(words.seed),
+        },
         depth: words.depth,
         think: words.think,
-        exchange: Exchange::new(payload, words.expect),
+        exchange: Exchange::new(payload, expectation),
         timeout: words.timeout.unwrap_or(Plan::default().timeout),
-        adapts: words.timeout.is_none() && matches!(words.address, Address::Udp(_)),
+        adapts: words.timeout.is_none() && matches!(address, Address::Udp(_)),
         run: words.run,
         sources: words.source,
-        address: words.address,
+        all_addresses: words.all_addresses,
+        url: url.map(|url| url.to_string()),
+        address,
     })
+}
+
+/// What is sent, or its content where it goes to a URL; `None` where nothing is said. Where it
+/// `is_numbered`, each request is another, by which its reply is known.
+fn payload(words: cli::Payload, is_numbered: bool) -> anyhow::Result<Option<Payload>> {
+    Ok(Some(match words {
+        cli::Payload { text: Some(text), .. } => Payload::Fixed(text.0),
+        cli::Payload { file: Some(file), .. } => Payload::Fixed(
+            fs::read(&file)
+                .with_context(|| format!("the payload in {} cannot be read", file.display()))?,
+        ),
+        cli::Payload { template: Some(template), .. } => Payload::Template(template),
+        cli::Payload { size: Some(size), .. } => sized(size, is_numbered),
+        _ => return Ok(None),
+    }))
+}
+
+fn sized(size: usize, is_numbered: bool) -> Payload {
+    if is_numbered { Payload::numbered(size) } else { Payload::of_size(size) }
 }
 
 /// Whether requests get a number, by which their replies are known: datagrams that come back.
@@ -177,6 +234,9 @@ fn find_rate(plan: &Plan, objectives: &[Objective]) -> anyhow::Result<Outcome> {
     let Length::Time(length) = plan.length else {
         bail!("a search measures each rate for as long: give a --duration, not --requests");
     };
+    if plan.profile.is_some() {
+        bail!("a search chooses its rates by itself: give a --rate without stages to begin at");
+    }
     let lowest = FEWEST as f64 / length.as_secs_f64();
     let mut search = Search::new(plan.rate.unwrap_or(FIRST_RATE), lowest);
     let (mut best, mut last): (Option<Outcome>, _) = (None, None);
@@ -208,7 +268,7 @@ fn find_rate(plan: &Plan, objectives: &[Objective]) -> anyhow::Result<Outcome> {
         best.or(last).context("the search had no step; is --duration long enough?")?;
     outcome.interrupted |= interrupted;
     outcome.remarks.insert(0, find_rate::describe(&found));
-    let _ = writeln!(io::stderr(), "{}", find_rate::describe(&found));
+    crate::say(&format!("{}\n", find_rate::describe(&found)));
     outcome.search = Some(found);
     Ok(outcome)
 }
@@ -238,7 +298,7 @@ fn tell_step(step: &Trial, outcome: &Outcome) {
         .collect();
     let reached = if step.kept_pace { "reached" } else { "not reached" };
     let rate = step.rate_per_second;
-    let _ = writeln!(io::stderr(), "{rate:.0} a second {reached}; {}", found.join("; "));
+    crate::say(&format!("{rate:.0} a second {reached}; {}\n", found.join("; ")));
 }
 
 fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Outcome>> {
@@ -262,18 +322,20 @@ fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Outcome>> {
 }
 
 /// Whether the files that were asked for can be written: nobody wants to learn that at the end.
+/// Nothing is made or changed before there is something to write.
 fn check_writable(output: &cli::Output) -> anyhow::Result<()> {
     for file in [&output.hdr, &output.html].into_iter().flatten() {
-        let opened = fs::OpenOptions::new().append(true).create(true).open(file);
-        opened.with_context(|| format!("{} cannot be written", file.display()))?;
+        files::check_writable(file)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
     }
     Ok(())
 }
 
 /// Writes the files that were asked for, and prints the report: that even where a file cannot be written.
-fn publish(outcome: &Outcome, output: &cli::Output) -> anyhow::Result<()> {
+fn publish(outcome: &mut Outcome, output: &cli::Output) -> anyhow::Result<()> {
+    outcome.show_percentiles(&output.percentiles).map_err(anyhow::Error::msg)?;
     let written = write_files(outcome, output);
-    let text = if output.json { outcome.to_json() } else { summarize(outcome) };
+    let text = if output.json { outcome.to_json() } else { summarize(outcome, width()) };
     print_all(&text)?;
     written
 }
@@ -297,8 +359,13 @@ fn print_all(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// How wide the terminal is that the report goes to; where it is none, how wide most are.
+fn width() -> usize {
+    panel::width_of(&std::io::stdout())
+}
+
 fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    fs::write(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
+    files::replace(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
 }
 
 /// 3 where an objective was missed, or no rate was found; 130 where somebody stopped it; 1 where nothing

@@ -5,6 +5,7 @@ mod load_command;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
@@ -26,22 +27,32 @@ use turnstile::client::connect::{self, Request};
 use turnstile::client::{credentials, inspect, tls};
 use turnstile::config::{self, Address, ConfigError, Plan, Service, Source, Upstream, units};
 use turnstile::daemon::{self, Daemon};
+use turnstile::net::output::{self, Output};
+use turnstile::net::signal;
 use turnstile::proto::gate::{Digest, Secret};
 
 /// A configuration that cannot be used: `EX_CONFIG` of sysexits(3).
 const EX_CONFIG: u8 = 78;
 
+/// How long somebody who reads neither results nor complaints is waited for, where a signal would not
+/// end that.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
+    if let Err(error) = signal::settle() {
+        say(&format!("turnstile: signals are as they were inherited: {error}\n"));
+    }
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(error) = error.downcast_ref::<ConfigError>() {
-                let _ = writeln!(io::stderr(), "{}", error.render(wants_colour()));
+                say(&format!("{}\n", error.render(wants_colour())));
                 return ExitCode::from(EX_CONFIG);
             }
-            let _ = writeln!(io::stderr(), "turnstile: {error:#}");
-            ExitCode::FAILURE
+            say(&format!("turnstile: {error:#}\n"));
+            // What can be known before anything is opened is a matter of the configuration.
+            if error.is::<daemon::OpenError>() { EX_CONFIG.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -72,9 +83,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(configuration: Configuration) -> anyhow::Result<()> {
+    signal::survive_requests()?;
     let plan = config::load(&Source::from_option(configuration.config))?;
+    daemon::check(&plan)?;
     let log = daemon::log::start("info");
-    let outcome = Daemon::open(&plan, &log).and_then(|daemon| daemon.run(&log));
+    let outcome = Daemon::open(&plan, &log).and_then(Daemon::run);
     log.finish();
     Ok(outcome?)
 }
@@ -86,7 +99,7 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
         anyhow::bail!("{via} has no TLS to set up: write tls://, or leave those options out");
     }
     if options.insecure {
-        let _ = writeln!(io::stderr(), "turnstile: {}", tls::INSECURE);
+        say(&format!("turnstile: {}\n", tls::INSECURE));
     }
     let tls = tls::upstream(&options)?;
     let gate = gate(&credentials)?;
@@ -94,13 +107,22 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
     let upstream = Box::new(upstream);
     let connect = units::limit(timeout);
     let plan = Plan::entry(local, Service::Forward { to: vec![via], connect, upstream });
+    if let Some(circle) = plan.circle() {
+        anyhow::bail!(circle);
+    }
+    signal::survive_requests()?;
     let log = daemon::log::start("warn");
     let outcome = Daemon::open(&plan, &log).map_err(anyhow::Error::from).and_then(|daemon| {
         for address in daemon.bound() {
             let port = address.rsplit(':').next().filter(|_| address.starts_with("tcp://"));
-            print(format!("{}\n", port.unwrap_or(address)).as_bytes())?;
+            let line = format!("{}\n", port.unwrap_or(address));
+            match Output::new(io::stdout()).write_within(line.as_bytes(), PATIENCE) {
+                // Whoever does not want to know it may still want to be served.
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                outcome => outcome?,
+            }
         }
-        Ok(daemon.run(&log)?)
+        Ok(daemon.run()?)
     });
     log.finish();
     outcome
@@ -109,8 +131,10 @@ fn forward(forward: Forward) -> anyhow::Result<()> {
 fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
+    daemon::check(&plan)?;
+    daemon::check_hosts(&plan)?;
     for warning in plan.warnings(Timestamp::now()) {
-        let _ = writeln!(io::stderr(), "warning: {warning}");
+        say(&format!("warning: {warning}\n"));
     }
     Ok(match (check.print, &source) {
         (false, _) => {
@@ -122,7 +146,7 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
 }
 
 fn connect(connect: Connect) -> anyhow::Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let log = daemon::log::start_eager("warn");
     let gate = match (&connect.address, connect.credentials.auth) {
         // The environment may hold a secret for other calls.
         (Address::Udp(_), None) => None,
@@ -131,9 +155,14 @@ fn connect(connect: Connect) -> anyhow::Result<()> {
         }
         _ => gate(&connect.credentials)?,
     };
+    let notices_gate = connect.credentials.auth.is_none();
     let (address, timeout) = (connect.address, units::limit(connect.timeout));
     let security = security(&address, &connect.tls.into())?;
-    Ok(connect::run(Request { address, gate, security, timeout })?)
+    let line_ends = connect.line_ends;
+    let request = Request { address, gate, security, notices_gate, line_ends, timeout };
+    let outcome = connect::run(request);
+    log.finish();
+    Ok(outcome?)
 }
 
 /// How TLS is spoken with `address`, where it is; says aloud what the user must know of it.
@@ -146,7 +175,7 @@ fn security(address: &Address, options: &tls::Options) -> anyhow::Result<Option<
         ),
     };
     for warning in security.iter().flat_map(|security| &security.warnings) {
-        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+        say(&format!("turnstile: {warning}\n"));
     }
     Ok(security)
 }
@@ -167,7 +196,7 @@ fn gate(credentials: &Credentials) -> anyhow::Result<Option<(Secret, Digest)>> {
 
 /// Prints what was found, and fails with what is wrong.
 fn inspect(inspect: Inspect) -> anyhow::Result<()> {
-    let Inspect { address, certificates, offer, timeout, json } = inspect;
+    let Inspect { address, certificates, offer, timeout, starttls, json } = inspect;
     let inspected = inspect::run(inspect::Request {
         address,
         server_name: certificates.server_name,
@@ -175,20 +204,23 @@ fn inspect(inspect: Inspect) -> anyhow::Result<()> {
         credential: certificates.cert.zip(certificates.key),
         alpn: offer.alpn,
         version: offer.tls_version,
+        starttls,
         timeout: units::limit(timeout),
     })?;
     let inspect::Inspected { report, warnings } = inspected;
     for warning in warnings {
-        let _ = writeln!(io::stderr(), "turnstile: {warning}");
+        say(&format!("turnstile: {warning}\n"));
     }
-    if json {
-        print(format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    let text = if json {
+        format!("{}\n", serde_json::to_string_pretty(&report)?)
     } else {
-        print(report.to_string().as_bytes())?;
-    }
+        report.to_string()
+    };
+    let printed = print(text.as_bytes());
+    // Whoever read as much as they wanted still learns what the verdict is.
     let faults: Vec<_> = report.faults.iter().map(|fault| fault.sentence.as_str()).collect();
     anyhow::ensure!(faults.is_empty(), "{}: {}", report.address, faults.join("; moreover, "));
-    Ok(())
+    printed
 }
 
 fn cert(cert: Cert) -> anyhow::Result<String> {
@@ -204,9 +236,11 @@ fn cert(cert: Cert) -> anyhow::Result<String> {
     let NewCertificate { ca, names, out, file, days, making } = new;
     let Making { from, key, force } = making;
     let file = file.unwrap_or_else(|| purpose.to_string());
+    let paths = Paths::new(out.as_deref().unwrap_or(&ca), &file);
+    paths.check_apart(&ca)?;
     let authority = store::load_authority(&ca)?;
     let issued = authority.issue(&Order { purpose, names, life: life(from, days)?, key })?;
-    keep(&Paths::new(&out.unwrap_or(ca), &file), &issued, force)
+    keep(&paths, &issued, force)
 }
 
 fn life(from: Option<Date>, days: u32) -> anyhow::Result<Life> {
@@ -244,6 +278,11 @@ fn print(text: &[u8]) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(text)?;
     Ok(output.flush()?)
+}
+
+/// Says something on standard error to whoever listens. Nobody has to.
+fn say(text: &str) {
+    output::say(text, PATIENCE);
 }
 
 /// Whoever read our output has seen enough.

@@ -245,3 +245,44 @@ fn the_demonstration_certificates_are_sound() {
     }
     assert!(!certs.join("ca-key.pem").exists(), "the authority signs nothing more");
 }
+
+#[test]
+fn the_authority_that_signs_is_never_replaced() {
+    let directory = authority();
+    let at = directory.path();
+    std::os::unix::fs::symlink(".", at.join("link")).expect("linked");
+    let before = ["ca.pem", "ca-key.pem"].map(|file| fs::read(at.join(file)).expect("there"));
+    let cases: [&[&str]; 5] = [
+        &["server", "--ca", ".", "--as", "ca"],
+        &["client", "--ca", ".", "--as", "ca"],
+        &["server", "--ca", ".", "--as", "ca-key"],
+        &["server", "--ca", ".", "--out", "link", "--as", "ca"],
+        &["server", "--ca", "link", "--out", "./link/link/.", "--as", "ca"],
+    ];
+    for words in cases {
+        let said = refused(at, &[words, &["--name", "localhost", "--force"]].concat());
+        assert!(said.contains("belongs to the authority that signs"), "{said}");
+    }
+    let after = ["ca.pem", "ca-key.pem"].map(|file| fs::read(at.join(file)).expect("there"));
+    assert!(before == after, "it is still there");
+    made(at, &["server", "--ca", ".", "--name", "localhost", "--out", "other", "--as", "ca"]);
+    made(at, &["ca", "--out", ".", "--force"]);
+}
+
+#[test]
+fn names_in_any_language_are_certified_in_the_form_that_is_looked_up() {
+    let directory = authority();
+    let at = directory.path();
+    let names = ["--name", "Bücher.example", "--name", "*.münchen.example"];
+    made(at, &[&["server", "--ca", "."][..], &names].concat());
+    made(at, &["client", "--ca", ".", "--name", "Jörg", "--name", "j@bücher.example"]);
+    let shown = |file| openssl(at, &["x509", "-in", file, "-noout", "-ext", "subjectAltName"]);
+    let (Some(server), Some(client)) = (shown("server.pem"), shown("client.pem")) else { return };
+    assert!(server.contains("DNS:xn--bcher-kva.example, DNS:*.xn--mnchen-3ya.example"), "{server}");
+    assert!(
+        client.contains("email:j@xn--bcher-kva.example") && !client.contains("DNS"),
+        "{client}"
+    );
+    let said = refused(at, &["server", "--ca", ".", "--name", "a b.münchen", "--as", "x"]);
+    assert!(said.contains("is no name of a server"), "{said}");
+}

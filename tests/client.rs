@@ -366,7 +366,7 @@ fn the_message_that_ends_a_conversation_ends_the_program() {
     let play = [">>: ", r"one\n", "\n>>: ", r"two\n", "\n>>: ", r"END\n"];
     let Some(output) = at_terminal(&command, &play) else { return };
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    daemon.wait_for_line("received=9 sent=48 ");
+    daemon.wait_for_line("received=15 sent=48 ");
 }
 
 #[test]
@@ -446,4 +446,154 @@ fn connecting_gives_up_in_time() {
     let command = &mut connect(&address.to_string(), &["--timeout", "200ms"]);
     let line = complaint(&run(command, b"hello"));
     assert!(line.starts_with(&format!("tcp://{address}: ")) && line.contains("200ms"), "{line}");
+}
+
+#[test]
+fn a_server_that_has_only_half_closed_gets_all_of_the_input() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let unix = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let tcp_address = tcp.local_addr().expect("bound").to_string();
+    let input = noise(8 << 20, 7);
+    let half_close = |mut server: socket2::Socket| {
+        server.write_all(b"ready\n").expect("sent");
+        server.shutdown(std::net::Shutdown::Write).expect("open");
+        let mut taken = Vec::new();
+        server.read_to_end(&mut taken).expect("all");
+        taken
+    };
+    let over_tcp = thread::spawn(move || half_close(tcp.accept().expect("a client").0.into()));
+    let over_unix = thread::spawn(move || half_close(unix.accept().expect("a client").0.into()));
+    for (address, server) in
+        [(tcp_address, over_tcp), (format!("unix://{}", path.display()), over_unix)]
+    {
+        let output = run(&mut connect(&address, &[]), &input);
+        assert_eq!(printed(&output), "ready\n");
+        assert!(server.join().expect("a server") == input, "{address}");
+    }
+}
+
+#[test]
+fn input_that_comes_after_the_server_has_half_closed_is_sent() {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let address = serve_one(move |mut server| {
+        server.write_all(b"ready\n").expect("sent");
+        server.shutdown(std::net::Shutdown::Write).expect("open");
+        let mut taken = String::new();
+        server.read_to_string(&mut taken).expect("all");
+        ready.send(taken).expect("wanted");
+    });
+    let mut child = connect(&address, &[]).stdin(Stdio::piped()).spawn_with_output();
+    let mut shown = [0; 6];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut shown).expect("it says so");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"one\n").expect("taken");
+    input.write_all(b"two\n").expect("taken");
+    drop(input);
+    assert!(finish(child).status.success());
+    assert_eq!(is_ready.recv().expect("it ended"), "one\ntwo\n");
+}
+
+#[test]
+fn a_server_that_closes_and_takes_no_more_is_an_error() {
+    let address = serve_one(|mut server| {
+        server.write_all(b"enough\n").expect("sent");
+        server.read_exact(&mut [0; 10]).expect("a little");
+    });
+    let output = run(&mut connect(&address, &[]), &noise(8 << 20, 8));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let line = text(&output.stderr);
+    let is_said = line.contains("taken all of the input") || line.contains("was lost");
+    assert!(is_said && line.lines().count() == 1, "{line}");
+}
+
+/// A server that answers each line, as it came, with how it ended; `None` at the end.
+fn serve_lines() -> String {
+    serve_one(|server| {
+        let mut writer = server.try_clone().expect("a descriptor");
+        let mut reader = std::io::BufReader::new(server);
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut reader, &mut line).is_ok_and(|count| count > 0) {
+            writer.write_all(format!("{}\n", line.escape_default()).as_bytes()).expect("sent");
+            line.clear();
+        }
+    })
+}
+
+#[test]
+fn lines_typed_by_hand_end_as_servers_want_them() {
+    let cases: [(&[&str], &str, &str); 3] = [
+        (&[], r"PING\r\n", r"\r\n"),
+        (&["--line-ends", "crlf"], r"PING\r\n", r"\r\n"),
+        (&["--line-ends", "lf"], r"PING\n", r"\n"),
+    ];
+    for (words, answer, blank) in cases {
+        let command = connect(&serve_lines(), words);
+        let (answer, blank) = (format!("{answer}\n>>: "), format!("{blank}\n>>: "));
+        let play = [">>: ", r"PING\n", &answer, r"\n", &blank, r"quit\n"];
+        let Some(output) = at_terminal(&command, &play) else { return };
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    }
+    let echo = Daemon::start(&listener("echo", "echo", ""));
+    let command = connect(&echo.address("echo"), &["--line-ends", "none"]);
+    let play = [">>: ", r"  bare \n", "bare\n>>: ", r"quit\n"];
+    let output = at_terminal(&command, &play).expect("as before");
+    assert_eq!(text(&output.stdout), ">>: bare\n>>: ");
+    let words = ["connect", "localhost:1", "--line-ends", "cr"];
+    assert_eq!(run(&mut turnstile(&words), b"").status.code(), Some(2));
+}
+
+#[test]
+fn a_gate_without_a_secret_and_a_secret_without_a_gate_are_said() {
+    let daemon = gated("upper");
+    let address = daemon.address("gate");
+    let Some(output) = at_terminal(&connect(&address, &[]), &[]) else { return };
+    let shown = text(&output.stdout);
+    assert!(shown.contains("look like the challenge of a gate"), "{shown}");
+    assert!(shown.contains("--secret-file") && output.status.code() == Some(1), "{shown}");
+
+    let line = complaint(&run(&mut connect(&address, &[]), b"hello, this is no answer"));
+    assert!(line.contains("look like the challenge of a gate"), "{line}");
+    let key = serve_one(|mut server| server.write_all(&[0xfe; 32]).expect("sent"));
+    let output = run(&mut connect(&key, &[]), b"");
+    assert_eq!((output.status.code(), output.stdout), (Some(0), vec![0xfe; 32]), "data is data");
+
+    let open = Daemon::start(&listener("upper", "upper", ""));
+    let mut command = connect(&open.address("upper"), &["--timeout", "3s"]);
+    let output = run(command.env("TURNSTILE_SECRET", SECRET), b"hello");
+    let said = text(&output.stderr);
+    assert!(said.contains("has sent no challenge yet; if there is no gate"), "{said}");
+    assert!(said.contains("no challenge within 3s"), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 2), "{said}");
+}
+
+#[test]
+fn a_unix_socket_whose_queue_is_full_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+    let socket = socket.expect("a descriptor");
+    let address = socket2::SockAddr::unix(&path).expect("short");
+    socket.bind(&address).expect("bound");
+    socket.listen(0).expect("it listens");
+    let waiting = std::os::unix::net::UnixStream::connect(&path).expect("the queue's only place");
+    let full = connect(&format!("unix://{}", path.display()), &["--timeout", "300ms"])
+        .stdin(Stdio::null())
+        .spawn_with_output();
+    let line = complaint(&finish(full));
+    assert!(line.contains("no connection within 300ms"), "{line}");
+
+    let mut child = connect(&format!("unix://{}", path.display()), &[]);
+    let child = child.stdin(Stdio::null()).spawn_with_output();
+    drop(waiting);
+    let server = thread::spawn(move || {
+        // The one that has gone, and the one that had no place.
+        for _ in 0..2 {
+            let (mut server, _) = socket.accept().expect("a client");
+            let _ = server.write_all(b"in\n");
+        }
+    });
+    assert_eq!(printed(&finish(child)), "in\n");
+    server.join().expect("a server");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use turnstile::config::{
-    self, BUILT_IN, ConfigError, Plan, Report, SecretOrigin, Service, Source, Timeouts,
+    self, BUILT_IN, ConfigError, Limits, Plan, Report, SecretOrigin, Service, Source, Timeouts,
     service_name,
 };
 use turnstile::proto::gate::Digest;
@@ -99,7 +99,8 @@ fn the_figures_of_the_built_in_configuration_are_the_defaults() {
 #[test]
 fn every_key_reaches_the_plan() {
     let plan = plan(
-        "[limits]\nconnections = 5\nconnections_per_ip = 2\ndrain = '0s'\nbuffer = 4096\n\
+        "[limits]\nconnections = 5\nconnections_per_ip = 2\nunauthenticated = 3\n\
+         drain = '0s'\nbuffer = 4096\n\
          [resolver]\nservers = ['192.0.2.53', '::1', '[::1]:5353']\n\
          [[secret]]\nname = 'one'\nvalue = '1'\n[[secret]]\nname = 'two'\nvalue = '2'\n\
          [[listener]]\nname = 'a'\naddress = 'unix:///run/a'\nservice = 'echo'\n\
@@ -107,16 +108,19 @@ fn every_key_reaches_the_plan() {
          timeouts = { proxy = '3s', auth = '0s', idle = '250ms', half_close = '1h', \
          lifetime = '2m', user_timeout = '90s' }\n\
          [[listener]]\nname = 'b'\naddress = 'udp://0.0.0.0:7'\nservice = 'echo'\namplify = true\n\
+         answers_per_second = 0\n\
          [[listener]]\nname = 'c'\naddress = 'tcp://[::]:7'\nservice = 'echo'\n\
          auth = 'hmac-md5'\nsecrets = ['two']\ntimeouts.user_timeout = '0s'\n",
     );
-    assert_eq!((plan.limits.connections, plan.limits.connections_per_ip), (5, 2));
+    let Limits { connections, connections_per_ip, unauthenticated, .. } = plan.limits;
+    assert_eq!((connections, connections_per_ip, unauthenticated), (5, 2, 3));
     assert_eq!((plan.limits.drain, plan.limits.buffer), (Duration::ZERO, 4096));
     let servers: Vec<_> = plan.resolver.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[::1]:53", "[::1]:5353"]);
     let [a, b, c] = plan.listeners.as_slice() else { panic!("three listeners") };
     assert_eq!((a.unix_mode, b.unix_mode), (0o660, 0o600));
     assert_eq!((a.amplify, b.amplify), (false, true));
+    assert_eq!((a.answers_per_second, b.answers_per_second), (20, 0));
     let expected = Timeouts {
         proxy: Some(Duration::from_secs(3)),
         tls: Some(Duration::from_secs(10)),
@@ -136,14 +140,31 @@ fn every_key_reaches_the_plan() {
 }
 
 #[test]
+fn a_sixteenth_of_all_places_is_kept_from_any_stranger() {
+    let listener = "[[listener]]\nname = 'a'\naddress = 'tcp://127.0.0.1:7'\nservice = 'echo'\n";
+    for (limits, expected) in [
+        ("", 9375),
+        ("[limits]\nconnections = 200\n", 188),
+        ("[limits]\nconnections = 16\n", 15),
+        ("[limits]\nconnections = 3\n", 3),
+    ] {
+        let limits = plan(&format!("{limits}{listener}")).limits;
+        assert_eq!((limits.connections_per_ip, limits.unauthenticated), (expected, expected));
+    }
+}
+
+#[test]
 fn wrong_values_are_pointed_at() {
     let cases = [
         ("connections = 0", "2:15 `connections`: 0 is out of range"),
         ("connections = -1", "2:15 `connections`: -1 is out of range"),
         ("connections = '9'", "2:15 `connections`: expected a whole number, found a string"),
         ("connections_per_ip = 1000001", "2:22 `connections_per_ip`: 1000001 is out of range"),
+        ("unauthenticated = 0", "2:19 `unauthenticated`: 0 is out of range"),
         ("drain = 5", "2:9 `drain`: expected a duration, found a whole number"),
         ("buffer = 4095", "2:10 `buffer`: 4095 is out of range"),
+        ("head = '100KiB'", "2:8 `head`: 100KiB is out of range"),
+        ("buffer = 4096\nhead = '8KiB'", "3:8 a head of this length does not fit a buffer of 4096"),
         ("buffer = '2MiB'", "2:10 `buffer`: 2MiB is out of range"),
         ("bufer = 4096", "2:1 unknown key `bufer` in [limits]"),
     ];
@@ -169,6 +190,11 @@ fn wrong_values_are_pointed_at() {
         ("text = 'hello'", "5:8 `upper` has no use for `text`"),
         ("amplify = 1", "5:11 `amplify`: expected true or false, found a whole number"),
         ("amplify = true", "5:11 `amplify` is for datagrams"),
+        ("answers_per_second = 5", "5:22 `answers_per_second` is for datagrams"),
+        (
+            "answers_per_second = '5/s'",
+            "5:22 `answers_per_second`: expected a whole number, found a string",
+        ),
         ("unix_mode = '0600'", "5:13 `unix_mode` is for Unix sockets"),
         ("secrets = []", "5:11 `secrets` without `auth`: this listener lets everyone in"),
         ("secrets = 's'", "5:11 `secrets`: expected a list, found a string"),

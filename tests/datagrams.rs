@@ -142,6 +142,59 @@ fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
+fn the_address_that_was_asked_is_the_one_that_answers() {
+    let open = |address: &str, name| listener_at(address, name, "echo", "");
+    let mut configuration = open("udp://0.0.0.0:0", "four");
+    let has_ipv6 = UdpSocket::bind("[::1]:0").is_ok() || skip("this machine has no IPv6");
+    if has_ipv6 {
+        configuration += &open("udp://[::]:0", "both");
+    }
+    let daemon = Daemon::start(&configuration);
+    let mut asked: Vec<(&str, IpAddr)> = Vec::new();
+    let four = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 9, 9, 9]].map(IpAddr::from);
+    let own = own_address().filter(IpAddr::is_ipv4);
+    for ip in four.into_iter().chain(own) {
+        asked.push(("four", ip));
+        asked.extend(has_ipv6.then_some(("both", ip)));
+    }
+    asked.extend(has_ipv6.then_some(("both", IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]))));
+    // Several at once: each answer of a batch comes from its own address.
+    let clients = asked.iter().cycle().take(40).map(|(name, ip)| {
+        let any: IpAddr = if ip.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
+        let client = UdpSocket::bind((any, 0)).expect("a port");
+        // Connected, it hears nobody but whom it asks.
+        let to = SocketAddr::new(*ip, daemon.socket_address(name).port());
+        client.connect(to).expect("an address");
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        client
+    });
+    let clients: Vec<_> = clients.collect();
+    for (number, client) in clients.iter().enumerate() {
+        client.send(format!("client {number}").as_bytes()).expect("sent");
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let answer = text(&receive(client));
+        assert_eq!(answer, format!("client {number}"), "{:?}", client.peer_addr());
+    }
+}
+
+#[test]
+fn what_was_sent_to_everybody_is_answered_by_nobody() {
+    let daemon = Daemon::start(&listener_at("udp://0.0.0.0:0", "echo", "echo", ""));
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    client.set_broadcast(true).expect("an option");
+    let port = daemon.socket_address("echo").port();
+    if client.send_to(b"who is there?", ("127.255.255.255", port)).is_err() {
+        skip("the loopback interface knows no broadcast here");
+        return;
+    }
+    daemon.wait_for_line("they were sent to everybody");
+    client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    client.send_to(b"and now?", ("127.0.0.1", port)).expect("sent");
+    assert_eq!(receive(&client), b"and now?", "the only answer");
+}
+
+#[test]
 fn where_others_reach_it_no_answer_is_longer_than_its_question() {
     let Some(own) = own_address() else { return };
     let open = |name, service, more| listener_at("udp://0.0.0.0:0", name, service, more);

@@ -238,3 +238,50 @@ fn curl_uses_an_exit_with_a_client_certificate() {
     assert_eq!(page.join().expect("served"), "GET /secret HTTP/1.1\r\n");
     assert!(exit.wait_for_line("closed listener=exit").contains("subject=CN=demo"));
 }
+
+#[test]
+fn a_head_may_be_longer_where_the_limits_say_so() {
+    let (_backend, target) = backend();
+    let long = format!("CONNECT {target} HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(30_000));
+    let allowed = exit(std::slice::from_ref(&target), "");
+    let daemon = Daemon::start(&allowed);
+    assert_eq!(status(&daemon, long.as_bytes()), "431");
+    let daemon = Daemon::start(&format!("[limits]\nhead = '32KiB'\n{allowed}"));
+    let mut wire = daemon.connect("exit");
+    wire.write_all(long.as_bytes()).expect("sent");
+    assert_eq!(receive(&mut wire, YES.len()), YES);
+    assert_eq!(ask(&mut wire, b"hello"), b"hello");
+}
+
+#[test]
+fn an_entry_passes_over_what_an_exit_says_before_its_answer() {
+    let exit = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = exit.local_addr().expect("an address");
+    let lines = format!("to = 'tcp://{at}'\n[listener.upstream]\ntarget = 'db.internal:5432'\n");
+    let daemon = Daemon::start(&listener("entry", "forward", &lines));
+    let mut wire = daemon.connect("entry");
+    let (mut server, _) = exit.accept().expect("the entry calls");
+    let mut head = BufReader::new(server.try_clone().expect("a descriptor")).lines();
+    assert_eq!(head.next().expect("a line").expect("read"), "CONNECT db.internal:5432 HTTP/1.1");
+    for part in ["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 1", "03 Early Hints\r\nLink: a\r\n\r\n"] {
+        server.write_all(part.as_bytes()).expect("sent");
+    }
+    server.write_all(&[YES, b"hello"].concat()).expect("sent");
+    assert_eq!(receive(&mut wire, 5), b"hello");
+}
+
+#[test]
+fn an_address_is_allowed_however_it_is_spelt() {
+    let (_backend, target) = backend();
+    let port = target.rsplit(':').next().expect("a port").to_owned();
+    let daemon = Daemon::start(&exit(&[format!("[::ffff:7f00:1]:{port}")], ""));
+    for host in ["127.0.0.1", "[::FFFF:127.0.0.1]", "127.1", "0x7f.0.0.1", "2130706433"] {
+        let mut wire = daemon.connect("exit");
+        demand(&mut wire, &format!("{host}:{port}"));
+        assert_eq!(receive(&mut wire, YES.len()), YES, "{host}");
+    }
+    for host in ["127.0.0.2", "[::1]", "[::127.0.0.1]"] {
+        let request = format!("CONNECT {host}:{port} HTTP/1.1\r\n\r\n");
+        assert_eq!(status(&daemon, request.as_bytes()), "403", "{host}");
+    }
+}

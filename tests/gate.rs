@@ -117,7 +117,7 @@ fn one_wrong_bit_anywhere_is_wrong() {
 #[test]
 fn a_short_answer_and_then_the_end_is_no_answer() {
     let daemon = gated();
-    for len in [0, 1, 15] {
+    for len in [1, 8, 15] {
         let mut wire = daemon.connect("gate");
         let answer = md5_answer(DEMO, &receive(&mut wire, 32));
         wire.write_all(&answer[..len]).expect("sent");

@@ -327,10 +327,25 @@ fn what_is_wrong_with_a_certificate_is_said_in_both_versions() {
             let options = ["--tls-version", version, "--ca", ca, "--server-name", name];
             let seen = inspect(at, server.address, &options);
             seen.must_fault(kinds, parts);
+            must_be_said_by_connect(at, &server, &options, &seen);
             assert_eq!(seen.report["handshake"]["is_complete"], true);
             assert_eq!(seen.report["certificates"].as_array().map(Vec::len), Some(1));
         }
     }
+}
+
+/// What mends a fault is said in the same words to who connects; only who inspects hears of several,
+/// and by whom a certificate is signed.
+fn must_be_said_by_connect(at: &Path, server: &OpensslServer, options: &[&str], seen: &Inspection) {
+    let [kind] = seen.kinds()[..] else { return };
+    if kind == "unknown-issuer" {
+        return;
+    }
+    let mend = seen.said.trim_end().rsplit(": ").next().expect("a mend");
+    let address = format!("tls://{}", server.address);
+    let output = turnstile(at, &[&["connect", &address], options].concat());
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains(mend), "`{mend}` is missing in: {said}");
 }
 
 #[test]
@@ -457,7 +472,7 @@ fn what_is_not_tls_is_shown() {
             "\"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\": it is a plain HTTP",
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH server"),
-        (b"220 mail.example ESMTP\r\n", "STARTTLS"),
+        (b"220 mail.example ESMTP\r\n", "--starttls smtp"),
         (b"\x00\x1b[2J", "\"\\x00\\x1b[2J\""),
     ];
     for (answer, part) in cases {
@@ -489,7 +504,7 @@ fn a_connection_that_ends_in_the_handshake_is_told_from_a_silent_one() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let seen = inspect(at, silent, &["--ca", "ca.pem", "--timeout", "300ms"]);
-    seen.must_fault(&["timed-out"], &["said nothing for 300ms", "STARTTLS"]);
+    seen.must_fault(&["timed-out"], &["said nothing for 300ms", "--starttls"]);
 
     let stuck = serve(|mut stream| {
         let _ = stream.write_all(&[22, 3, 3, 0, 100, 2]);
@@ -550,4 +565,149 @@ fn what_cannot_be_asked_is_refused_before_anything_is_sent() {
         assert!(said.contains(part), "`{part}` is missing in: {said}");
         assert!(output.stdout.is_empty());
     }
+}
+
+/// Serves one plain exchange, then TLS on the same connection: `says` before each line of the client's
+/// and behind the last.
+fn serve_starttls(directory: &Path, says: &'static [&'static str]) -> SocketAddr {
+    let read = |file: &str| fs::read(directory.join(file)).expect("it exists");
+    let chain = CertificateDer::pem_slice_iter(&read("server.pem"))
+        .collect::<Result<Vec<_>, _>>()
+        .expect("certificates");
+    let key = PrivateKeyDer::from_pem_slice(&read("server-key.pem")).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let config = Arc::new(config);
+    serve(move |mut stream| {
+        for (place, answer) in says.iter().enumerate() {
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+            let mut byte = [0];
+            while place + 1 < says.len() && byte[0] != b'\n' {
+                if !matches!(stream.read(&mut byte), Ok(1)) {
+                    return;
+                }
+            }
+        }
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).expect("a server");
+        let mut rest = Vec::new();
+        let _ = rustls::Stream::new(&mut tls, &mut stream).read_to_end(&mut rest);
+    })
+}
+
+#[test]
+fn tls_is_asked_for_where_a_protocol_begins_in_the_clear() {
+    let directory = certificates();
+    let at = directory.path();
+    let cases: [(&str, &'static [&'static str]); 4] = [
+        ("smtp", &["220-mail\r\n220 x\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n"]),
+        ("imap", &["* OK hi\r\n", "a OK go\r\n"]),
+        ("pop3", &["+OK hi\r\n", "+OK go\r\n"]),
+        ("ftp", &["220 hi\r\n", "234 go\r\n"]),
+    ];
+    for (protocol, says) in cases {
+        let address = serve_starttls(at, says);
+        let seen = inspect(at, address, &["--ca", "ca.pem", "--starttls", protocol]);
+        seen.must_be_sound();
+        assert_eq!(seen.report["chosen"]["version"], "TLS 1.3", "{protocol}");
+    }
+    let address = serve_starttls(at, &["220 mail\r\n", "250 SIZE\r\n", ""]);
+    let seen = inspect(at, address, &["--ca", "ca.pem", "--starttls", "smtp"]);
+    seen.must_fault(&["not-started"], &["does not offer STARTTLS", "250 SIZE"]);
+    let silent = serve(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let seen = inspect(at, silent, &["--starttls", "imap", "--timeout", "300ms"]);
+    seen.must_fault(&["not-started"], &["did not answer in time"]);
+    let refusing = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 8]);
+        let _ = stream.write_all(b"N");
+    });
+    let seen = inspect(at, refusing, &["--starttls", "postgres"]);
+    seen.must_fault(&["not-started"], &["has no TLS"]);
+}
+
+/// `openssl req -x509`, with a key of this kind, as `NAME.pem` and `NAME-key.pem`.
+fn self_signed(directory: &Path, name: &str, key: &[&str]) {
+    let (certificate, file) = (format!("{name}.pem"), format!("{name}-key.pem"));
+    let arguments = ["req", "-x509", "-nodes", "-days", "9", "-subj", "/CN=localhost", "-newkey"];
+    let names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    let files = ["-keyout", &file, "-out", &certificate];
+    openssl(directory, &[&arguments[..], key, &names, &files].concat());
+}
+
+#[test]
+fn a_certificate_of_openssl_req_is_trusted_where_it_is_given() {
+    if !has_openssl() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    self_signed(at, "own", &["rsa:2048"]);
+    self_signed(at, "other", &["rsa:2048"]);
+    let server = OpensslServer::start(at, "own", &["-www"]);
+    inspect(at, server.address, &["--ca", "own.pem"]).must_be_sound();
+    inspect(at, server.address, &["--ca", "own.pem", "--tls-version", "1.2"]).must_be_sound();
+    let seen = inspect(at, server.address, &["--ca", "own.pem", "--server-name", "example.org"]);
+    seen.must_fault(&["wrong-name"], &["`example.org` was asked for"]);
+    let seen = inspect(at, server.address, &["--ca", "other.pem"]);
+    assert_eq!(seen.code, Some(1), "{}", seen.said);
+
+    let url = format!("tls://{}", server.address);
+    let connect = |ca: &str, more: &[&str]| {
+        let mut command = assert_cmd::Command::new(TURNSTILE);
+        command.current_dir(at).args(["connect", &url, "--ca", ca]).args(more).timeout(LIMIT);
+        command.write_stdin("GET / HTTP/1.0\r\n\r\n").output().expect("turnstile runs")
+    };
+    let output = connect("own.pem", &[]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("HTTP/1.0 200"), "{output:?}");
+    for (ca, more, what) in [
+        ("other.pem", &[][..], "an authority's certificate (CA:TRUE) as its own"),
+        ("own.pem", &["--server-name", "example.org"], "`example.org` was asked for"),
+    ] {
+        let output = connect(ca, more);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(what), "{said}");
+    }
+}
+
+#[test]
+fn a_weak_key_is_called_weak() {
+    if !has_openssl() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    self_signed(at, "weak", &["rsa:1024"]);
+    let server = OpensslServer::start(at, "weak", &["-www", "-cipher", "DEFAULT@SECLEVEL=0"]);
+    let seen = inspect(at, server.address, &["--ca", "weak.pem"]);
+    seen.must_fault(&["weak-key"], &["RSA of 1024 bits, which is too weak"]);
+    let url = format!("tls://{}", server.address);
+    let output = turnstile(at, &["connect", &url, "--ca", "weak.pem"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("RSA of 1024 bits, which is too weak"), "{said}");
+}
+
+#[test]
+fn a_closed_pipe_does_not_change_the_verdict() {
+    let directory = certificates();
+    let address = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"SSH-2.0-x\r\n");
+    });
+    let mut child = Command::new(TURNSTILE)
+        .current_dir(directory.path())
+        .args(["inspect", &address.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("turnstile runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
 }

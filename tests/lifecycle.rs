@@ -42,6 +42,40 @@ fn a_signal_stops_accepting_and_lets_the_open_ones_finish() {
 }
 
 #[test]
+fn who_had_come_before_the_signal_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let configuration = listener("tcp", "echo", "")
+        + &listener_at(&format!("unix://{}/s", folder.path().display()), "unix", "echo", "")
+        + &listener_at("udp://127.0.0.1:0", "udp", "echo", "");
+    for is_busy in [false, true] {
+        let mut daemon = Daemon::start(&configuration);
+        let before = is_busy.then(|| daemon.connect("tcp"));
+        daemon.signal("STOP");
+        let wires = |name| (0..150).map(|_| daemon.connect(name)).collect::<Vec<_>>();
+        let mut waiting = wires("tcp");
+        waiting.extend(wires("unix"));
+        for wire in &mut waiting {
+            wire.write_all(b"hello").expect("sent");
+        }
+        let client = daemon.datagrams("udp");
+        for _ in 0..100 {
+            client.send(b"hello").expect("sent");
+        }
+        daemon.signal("TERM");
+        daemon.signal("CONT");
+        for wire in &mut waiting {
+            assert_eq!(receive(wire, 5), b"hello");
+        }
+        for _ in 0..100 {
+            assert_eq!(client.recv(&mut [0; 16]).expect("an answer"), 5);
+        }
+        drop((waiting, before));
+        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.wait_for_line(&format!("stopped accepted={} ", 300 + usize::from(is_busy)));
+    }
+}
+
+#[test]
 fn a_listener_that_the_loop_cannot_hear_of_ends_it_at_the_start() {
     let configuration =
         listener("tcp", "echo", "") + &listener_at("udp://127.0.0.1:0", "udp", "echo", "");
@@ -323,6 +357,9 @@ fn where_one_listener_fails_nothing_is_left_behind() {
     assert!(!path.exists());
 }
 
+/// How many visitors it takes.
+const CHATTER: usize = 3000;
+
 /// A daemon whose log is in the hands of the test.
 struct Unread {
     child: Child,
@@ -357,9 +394,10 @@ impl Unread {
         self.child.wait().expect("it has ended").code()
     }
 
-    /// Asks `once` as often as it takes to fill any pipe with what it logs.
+    /// Asks `once` as often as it takes to fill any pipe, and the queue before it, with what it logs:
+    /// each end of a connection is a line.
     fn chatter(&self) {
-        for _ in 0..1000 {
+        for _ in 0..CHATTER {
             let mut wire = TcpStream::connect(self.address).expect("somebody listens");
             wire.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             wire.write_all(&[0xff; 1000]).expect("sent");
@@ -393,13 +431,15 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let lost = |line: &String| line.ends_with(" log lines were lost: nobody read them");
     let mut lines = daemon.log.by_ref().lines().map(|line| line.expect("text"));
     assert!(lines.any(|line| lost(&line)), "the loss is said");
-    assert!(lines.any(|line| line.contains("text=\"x\"")), "new lines come");
+    assert!(lines.any(|line| line.contains("received=1 sent=1")), "new lines come");
     // The rest must be read while the other thread goes on, or the pipe would fill again.
     knocking.join().expect("served");
     assert_eq!(daemon.stop(), Some(0));
     let mut tail = String::new();
     daemon.log.read_to_string(&mut tail).expect("text");
-    assert!(tail.contains("stopped accepted=1200 "), "{tail}");
+    assert!(tail.contains(&format!("stopped accepted={} ", CHATTER + 200)), "{tail}");
+    let (_, lost) = tail.trim_end().rsplit_once("log_lines_lost=").expect("the count of them");
+    assert!(lost.parse::<usize>().is_ok_and(|lost| (1..CHATTER * 2).contains(&lost)), "{lost}");
 }
 
 #[test]

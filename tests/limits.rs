@@ -48,15 +48,6 @@ fn no_more_connections_than_allowed() {
     assert_eq!(count(&mut daemon, "accepted"), 4);
 }
 
-/// A connection from an address of one's own; all of 127.0.0.0/8 is this machine.
-fn connect_from(ip: [u8; 4], daemon: &Daemon, listener: &str) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
-    socket.bind(&std::net::SocketAddr::from((ip, 0)).into()).expect("an address");
-    socket.connect(&daemon.socket_address(listener).into()).expect("somebody listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    socket
-}
-
 #[test]
 fn no_more_connections_of_one_address_than_allowed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -67,18 +58,18 @@ fn no_more_connections_of_one_address_than_allowed() {
         listener("other", "echo", ""),
         listener_at(&unix, "unix", "echo", "")
     ));
-    let mut one = connect_from([127, 0, 0, 1], &daemon, "echo");
-    let mut two = connect_from([127, 0, 0, 1], &daemon, "other");
+    let mut one = daemon.connect_from([127, 0, 0, 1], "echo");
+    let mut two = daemon.connect_from([127, 0, 0, 1], "other");
     assert_eq!((ask(&mut one, b"1"), ask(&mut two, b"2")), (b"1".to_vec(), b"2".to_vec()));
     for name in ["echo", "other"] {
-        assert!(is_closed_silently(&mut connect_from([127, 0, 0, 1], &daemon, name)));
+        assert!(is_closed_silently(&mut daemon.connect_from([127, 0, 0, 1], name)));
     }
     daemon.wait_for_line("its address has 2 connections already (limits.connections_per_ip)");
-    let mut others = [connect_from([127, 0, 0, 2], &daemon, "echo"), daemon.connect("unix")];
+    let mut others = [daemon.connect_from([127, 0, 0, 2], "echo"), daemon.connect("unix")];
     others.iter_mut().for_each(|wire| assert_eq!(ask(wire, b"other"), b"other"));
     drop(one);
     daemon.wait_for_line("closed listener=echo");
-    assert_eq!(ask(&mut connect_from([127, 0, 0, 1], &daemon, "other"), b"again"), b"again");
+    assert_eq!(ask(&mut daemon.connect_from([127, 0, 0, 1], "other"), b"again"), b"again");
     assert_eq!(count(&mut daemon, "over_ip_limit"), 2);
 }
 
@@ -187,6 +178,39 @@ fn those_who_never_read_cost_a_bounded_buffer() {
     assert_eq!(daemon.descriptors(), descriptors);
     let left = daemon.resident_kib().saturating_sub(before);
     assert!(left < 64 * 64 + 8192, "{left} KiB are left, where 64 blocks of 64 KiB are kept");
+}
+
+#[test]
+fn half_a_request_costs_no_more_than_its_bytes() {
+    const CROWD: usize = 400;
+    // Nobody answers there, so the relay keeps what its peers say until the call is given up.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    silent.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("an address");
+    silent.listen(0).expect("a backlog");
+    let to = silent.local_addr().ok().and_then(|it| it.as_socket()).expect("bound");
+    let daemon = Daemon::start(&format!(
+        "{}{}{}",
+        listener("exit", "connect", "targets = ['127.0.0.1:9']"),
+        listener("relay", "forward", &format!("to = 'tcp://{to}'")),
+        listener("echo", "echo", "")
+    ));
+    let mut polite = daemon.connect("echo");
+    assert_eq!(ask(&mut polite, b"first"), b"first");
+    let before = daemon.resident_kib();
+    let mut crowd = Vec::new();
+    for name in ["exit", "relay"] {
+        for _ in 0..CROWD / 2 {
+            let mut wire = daemon.connect(name);
+            wire.write_all(b"CONNECT 1").expect("sent");
+            crowd.push(wire);
+        }
+    }
+    for _ in 0..CROWD {
+        assert_eq!(ask(&mut polite, b"meanwhile"), b"meanwhile");
+    }
+    let grown = daemon.resident_kib().saturating_sub(before);
+    assert!(grown < CROWD * 16, "{grown} KiB for {CROWD} peers that sent nine bytes each");
+    drop(crowd);
 }
 
 #[test]
@@ -330,20 +354,31 @@ fn only_who_comes_to_the_gate_and_does_not_pass_it_is_refused_there() {
     asked(&daemon).write_all(&[0; 16]).expect("a wrong answer");
     drop(asked(&daemon));
     reset(asked(&daemon));
+    asked(&daemon).write_all(&[0; 5]).expect("a part of one");
     let mut unsecured = daemon.connect("tls");
     unsecured.write_all(b"this is no TLS").expect("sent");
     let _alert = rest(&mut unsecured);
     drop(unsecured);
+    let mut hesitant = daemon.connect("tls");
+    hesitant.write_all(b"\x16\x03\x01").expect("sent");
+    drop(hesitant);
+    drop(daemon.connect("tls"));
+    reset(daemon.connect("tls"));
     let mut admitted = daemon.connect("gate");
     pass_gate(&mut admitted, DEMO);
     assert_eq!(ask(&mut admitted, b"in"), b"IN");
     drop(admitted);
-    daemon.wait_for_lines("refused listener=gate", 3);
-    daemon.wait_for_line("refused listener=tls");
+    daemon.wait_for_lines("refused listener=gate", 2);
+    daemon.wait_for_lines("refused listener=tls", 2);
     daemon.wait_for_line("closed listener=gate");
     let _stopped_there = asked(&daemon);
-    assert_eq!(count(&mut daemon, "refused_at_gate"), 3);
-    daemon.wait_for_line("the program was stopped");
+    assert_eq!(count(&mut daemon, "refused_at_gate"), 2);
+    let counts = daemon.wait_for_line("the program was stopped");
+    assert!(counts.contains(" closed listener=gate"), "it was not refused: {counts}");
+    let counts = daemon.wait_for_line("stopped ");
+    assert!(counts.contains(" refused_by_tls=2 "), "{counts}");
+    assert!(counts.contains(" silent=4 "), "those who said nothing: {counts}");
+    assert_eq!(daemon.lines("refused ").len(), 4);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{
     DEMO_SECRET, Daemon, PATIENCE, ask, has_program, is_closed_silently, listener, listener_at,
-    pass_gate, receive, run, sha256_answer, text,
+    pass_gate, receive, reset, run, sha256_answer, text,
 };
 use socket2::Socket;
 use wire::{CLIENT, INET, LINE, Told, binary, both, field, fields, value};
@@ -107,7 +107,8 @@ fn what_else_the_proxy_says_is_logged() {
     assert_eq!(ask(&mut wire, b"hello"), b"hello");
     drop(wire);
     let line = daemon.wait_for_line("closed listener=echo");
-    let expected = r#" announced="authority=example.org tls=TLSv1.3 cn=al ice\"\n" identity=-"#;
+    let expected =
+        r#" announced="authority=example.org tls=TLSv1.3 cn=al\u{20}ice\u{22}\n" identity=-"#;
     assert!(line.contains(expected), "{line}");
 }
 
@@ -128,16 +129,25 @@ fn who_brings_no_header_is_turned_away_and_counted() {
         let line = daemon.wait_for_line(reason);
         assert!(line.contains("refused listener=echo peer=127.0.0.1:"), "{line}");
     }
-    for part in [0, 1, 20] {
+    for part in [1, 10, 20] {
         let mut wire = daemon.connect("echo");
         wire.write_all(&LINE[..part]).expect("sent");
         wire.shutdown(Shutdown::Write).expect("ended");
         assert!(is_closed_silently(&mut wire));
     }
     daemon.wait_for_lines("it left before its PROXY protocol header was whole", 3);
+    // One that brings nothing at all only looks whether somebody listens.
+    drop(daemon.connect("echo"));
+    reset(daemon.connect("echo"));
+    let mut wire = daemon.connect("echo");
+    wire.write_all(LINE).expect("sent");
+    assert_eq!(ask(&mut wire, b"hello"), b"hello");
+    drop(wire);
     daemon.signal("TERM");
     assert!(daemon.wait().success());
-    assert!(daemon.wait_for_line("stopped ").contains(" bad_proxy_headers=8 "));
+    let counts = daemon.wait_for_line("stopped ");
+    assert!(counts.contains(" bad_proxy_headers=8 ") && counts.contains(" silent=2 "), "{counts}");
+    assert_eq!(daemon.lines("refused ").len(), 8);
 }
 
 #[test]
@@ -200,14 +210,23 @@ fn the_announced_address_is_what_the_limit_counts() {
 #[test]
 fn connections_without_their_header_are_bounded_too() {
     let daemon = Daemon::start(&format!("[limits]\nconnections = 2\n{}", echo("")));
-    let mut waiting = [daemon.connect("echo"), daemon.connect("echo")];
+    let announced = || {
+        let mut wire = daemon.connect("echo");
+        wire.write_all(LINE).expect("sent");
+        assert_eq!(ask(&mut wire, b"hello"), b"hello");
+        wire
+    };
+    // Who has not sent its header makes room for who comes, and who has does not.
+    let mut silent = daemon.connect("echo");
+    let mut served = [announced(), announced()];
+    assert!(is_closed_silently(&mut silent));
+    daemon.wait_for_line("it was not admitted yet and had to make room for another");
+    for wire in &mut served {
+        assert_eq!(ask(wire, b"still here"), b"still here");
+    }
     assert!(is_closed_silently(&mut daemon.connect("echo")));
     daemon.wait_for_line("the limit of 2 connections is reached");
-    for wire in &mut waiting {
-        wire.write_all(LINE).expect("sent");
-        assert_eq!(ask(wire, b"hello"), b"hello");
-    }
-    let [one, _other] = waiting;
+    let [one, _other] = served;
     drop(one);
     daemon.wait_for_line("closed listener=echo");
     let mut next = daemon.connect("echo");

@@ -58,6 +58,31 @@ fn a_session_outlives_a_restart_only_with_a_ticket_key() {
 }
 
 #[test]
+fn a_revoked_authority_lets_none_of_its_clients_in() {
+    let Some(openssl) = program("openssl") else { return };
+    let folder = folder();
+    let authority = Authority::new(folder.path());
+    let lists = [
+        authority.revocation_list(),
+        authority.issue_below("sound-ca", 6, "carol"),
+        authority.issue_below("revoked-ca", 7, "dave"),
+    ];
+    authority.issue_unsigning_client("erin");
+    fs::write(folder.path().join("lists.pem"), lists.concat()).expect("ours");
+    let daemon = Daemon::start(&folder, "client_ca = 'clients-ca.pem'\ncrl = ['lists.pem']\n");
+    let with = |name: &str, chain: &[&str]| {
+        let (cert, key) = (format!("{name}.pem"), format!("{name}-key.pem"));
+        daemon.s_client(&openssl, &[&["-cert", &cert, "-key", &key], chain].concat())
+    };
+    assert!(with("carol", &["-cert_chain", "sound-ca.pem"]).contains("hello"));
+    let said = with("dave", &["-cert_chain", "revoked-ca.pem"]);
+    assert!(!said.contains("hello") && said.contains("alert"), "{said}");
+    daemon.expect_log("revoked, or that of an authority that signs it");
+    assert!(!with("erin", &[]).contains("hello"));
+    daemon.expect_log("key usage does not let a client prove itself");
+}
+
+#[test]
 fn renegotiation_is_refused() {
     let Some(openssl) = program("openssl") else { return };
     let folder = folder();

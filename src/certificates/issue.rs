@@ -7,6 +7,7 @@
 //! identifiers; the authority signs end entities only (path length 0); and no certificate outlives
 //! the one that signed it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -327,7 +328,10 @@ fn random_serial() -> Result<SerialNumber, IssueError> {
 fn alternative_names(order: &Order) -> Result<Vec<SanType>, IssueError> {
     let mut names = Vec::with_capacity(order.names.len());
     for (position, text) in order.names.iter().enumerate() {
-        let name = alternative_name(text);
+        // A client's first name may be any text, of which only one with dots is a host's.
+        let may_be_host = order.purpose == Purpose::Server || position > 0 || text.contains('.');
+        let spelled = if may_be_host { in_ascii(text) } else { Cow::Borrowed(text.as_str()) };
+        let name = alternative_name(&spelled);
         match (order.purpose, name) {
             (Purpose::Server, Some(name @ (SanType::DnsName(_) | SanType::IpAddress(_))))
             | (Purpose::Client, Some(name)) => names.push(name),
@@ -346,6 +350,25 @@ fn alternative_names(order: &Order) -> Result<Vec<SanType>, IssueError> {
         }
     }
     Ok(names)
+}
+
+/// A host name of any language in the form that certificates and name servers have (`xn--...`,
+/// RFC 5890); what is none stays as it is. That of an e-mail address is what follows the `@`.
+fn in_ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let (before, host) = match text.split_once('@') {
+        Some((user, host)) => (format!("{user}@"), host),
+        None => match text.strip_prefix("*.") {
+            Some(host) => ("*.".to_owned(), host),
+            None => (String::new(), text),
+        },
+    };
+    match idna::domain_to_ascii_strict(host) {
+        Ok(host) => Cow::Owned(before + &host),
+        Err(_) => Cow::Borrowed(text),
+    }
 }
 
 /// What a text is as an alternative name, by its form; `None` where it has none of them.

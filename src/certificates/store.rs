@@ -3,14 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::issue::{Authority, IssueError, Issued};
+use crate::proto::pem::{self, BYTE_ORDER_MARK, PemError};
 
 /// Who may read a private key: its owner.
 const KEY_MODE: u32 = 0o600;
@@ -40,6 +40,21 @@ pub enum StoreError {
     /// It is there already.
     #[error("{} exists and is left as it is; --force replaces it", .0.display())]
     Exists(PathBuf),
+    /// It is not the PEM that it should be.
+    #[error("{}: it {reason}; {}", path.display(), reason.help())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: PemError,
+    },
+    /// It belongs to the authority that signs.
+    #[error(
+        "{} belongs to the authority that signs, and is never replaced: give the new certificate \
+         another name (--as) or directory (--out)",
+        .0.display()
+    )]
+    IsAuthority(PathBuf),
     /// It holds no certificate.
     #[error("{} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
     NoCertificate(PathBuf),
@@ -72,6 +87,22 @@ impl Paths {
         }
     }
 
+    /// Checks that none of these files is one of the authority's in `directory`.
+    ///
+    /// # Errors
+    /// One is.
+    pub fn check_apart(&self, directory: &Path) -> Result<(), StoreError> {
+        let authority = Self::new(directory, "ca");
+        let kept = [&authority.certificate, &authority.key];
+        match [&self.certificate, &self.key]
+            .into_iter()
+            .find(|new| kept.iter().any(|it| is_same(it, new)))
+        {
+            Some(path) => Err(StoreError::IsAuthority(path.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the key, then the certificate. Files that are there already are replaced only where
     /// `force` says so. Makes the directory if it is missing.
     ///
@@ -98,19 +129,32 @@ pub fn load_authority(directory: &Path) -> Result<Authority, StoreError> {
     let paths = Paths::new(directory, "ca");
     let certificate = read_certificate(&paths.certificate)?;
     let key = Zeroizing::new(read(&paths.key)?);
-    let key = std::str::from_utf8(&key).unwrap_or_default();
+    let key = key.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&key);
+    let key = std::str::from_utf8(key).unwrap_or_default();
     Authority::new(&certificate, key)
         .map_err(|reason| StoreError::Authority { directory: directory.to_owned(), reason })
 }
 
 /// The first certificate of a PEM file.
 fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, StoreError> {
-    CertificateDer::from_pem_slice(&read(path)?)
-        .map_err(|_| StoreError::NoCertificate(path.to_owned()))
+    let blocks = pem::read(&read(path)?)
+        .map_err(|reason| StoreError::Damaged { path: path.to_owned(), reason })?;
+    let first = blocks.into_iter().find(|block| block.label.ends_with("CERTIFICATE"));
+    let first = first.ok_or_else(|| StoreError::NoCertificate(path.to_owned()))?;
+    Ok(CertificateDer::from(first.bytes.to_vec()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     fs::read(path).map_err(|reason| StoreError::Unreadable { path: path.to_owned(), reason })
+}
+
+/// Whether both paths lead to one file, however they are spelled.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    one == other || place(one).is_some_and(|it| Some(it) == place(other))
 }
 
 /// Whether there is anything at `path`, even a link to nowhere.

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use turnstile::config::Address;
 use turnstile::config::units::{parse_duration, parse_size};
+use turnstile::load::escape::{EscapeError, unescape};
 use turnstile::load::objective::Objective;
 use turnstile::load::payload::{Expectation, Template};
+use turnstile::load::profile::Profile;
+use turnstile::load::request::{Destination, Field, parse_method};
 
 use super::{Credentials, Tls};
 
@@ -24,16 +26,17 @@ An objective that was missed comes first.";
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Load {
     /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path,
-    /// or host:port for tcp
-    pub(crate) address: Address,
+    /// unix:@name, host:port for tcp, or an http:// or https:// URL
+    pub(crate) address: Destination,
     /// How many connections there are at a time
     #[arg(short, long, value_name = "COUNT", default_value_t = 50)]
     pub(crate) connections: usize,
-    /// How long it is measured
-    #[arg(short, long, default_value = "10s", value_parser = parse_duration)]
-    pub(crate) duration: Duration,
-    /// Measure until so many requests have their reply, however long that takes
-    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "duration")]
+    /// How long it is measured [default: 10s, or as long as a --rate in stages says]
+    #[arg(short, long, value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Measure until so many requests have their reply, for --duration at the most [default: 10m];
+    /// ends earlier where nothing is answered for three times the --timeout
+    #[arg(short = 'n', long, value_name = "COUNT")]
     pub(crate) requests: Option<u64>,
     /// How long the load lasts before it is measured
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
@@ -42,10 +45,18 @@ pub(crate) struct Load {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     pub(crate) ramp_up: Duration,
     /// An open loop: so many requests a second are due, all connections together, and latency counts
-    /// from the moment at which a request was due. Without it each connection sends when it has its
+    /// from the moment at which a request was due. It may rise or fall, `100..10000 over 60s`, and go
+    /// in stages, `100 for 10s, 1000 for 30s`. Without it each connection sends when it has its
     /// reply: a closed loop
     #[arg(short, long, value_name = "PER-SECOND")]
-    pub(crate) rate: Option<f64>,
+    pub(crate) rate: Option<Profile>,
+    /// How requests follow one another at a --rate: uniform, at equal distances, or poisson, at
+    /// random, as those of many people
+    #[arg(long, value_name = "KIND", default_value = "uniform")]
+    pub(crate) arrivals: Pattern,
+    /// What the random moments of --arrivals poisson are made from: the same seed gives the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
     /// How many requests may be on the way in each connection
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) depth: usize,
@@ -63,16 +74,25 @@ pub(crate) struct Load {
     /// Connect from these local addresses, in turn
     #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
     pub(crate) source: Vec<IpAddr>,
+    /// Spread connections over all addresses of the name, and say how many went to each; without it
+    /// all go to the one that answers first
+    #[arg(long)]
+    pub(crate) all_addresses: bool,
     /// What each connection does
     #[command(flatten)]
     pub(crate) activity: Activity,
     /// What is sent
     #[command(flatten)]
     pub(crate) payload: Payload,
-    /// What each reply must be, byte for byte: upper, echo, bytes:FILE, size:N (so many of any kind),
-    /// any (whatever comes first), or none (there is no reply)
-    #[arg(long, default_value = "upper")]
-    pub(crate) expect: Expectation,
+    /// The method of requests to an http:// or https:// URL [default: GET, or POST with content]
+    #[arg(long, value_name = "METHOD", value_parser = parse_method, help_heading = "HTTP")]
+    pub(crate) method: Option<String>,
+    /// A header field of requests to an http:// or https:// URL. May be given again
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", help_heading = "HTTP")]
+    pub(crate) fields: Vec<Field>,
+    #[arg(long, value_name = "REPLY", help = EXPECT_HELP, long_help = EXPECT_LONG_HELP)]
+    /// What each reply must be
+    pub(crate) expect: Option<Expectation>,
     /// How to get in
     #[command(flatten)]
     pub(crate) credentials: Credentials,
@@ -111,23 +131,72 @@ pub(crate) struct Activity {
     pub(crate) idle: bool,
 }
 
-/// What is sent; 64 bytes of text where nothing is said.
+const EXPECT_HELP: &str = "What each reply must be: upper, echo, text:TEXT, bytes:FILE, size:N, \
+    until:MARK, length:TYPE, http, idle:DURATION, any or none [default: upper; http for a URL]";
+
+const EXPECT_LONG_HELP: &str = r#"What each reply must be [default: upper; http for a URL]
+
+Byte for byte:
+  upper, echo     the request in capitals, or as it is
+  text:TEXT       this text, with escapes such as \r\n
+  bytes:FILE      what is in this file
+Of any kind, with an end that is known by
+  size:N          its size: N bytes
+  until:MARK      what it ends with, as in until:"\r\n" (Redis, SMTP);
+                  what a server says unasked is waited for
+  length:TYPE[@OFFSET][+MORE | -LESS | ,all]
+                  a length in it: TYPE is u8, or u16, u24, u32 or u64
+                  with be or le; OFFSET bytes come before it; it counts
+                  what follows it, and MORE, or less LESS; with `,all`
+                  the whole reply. PostgreSQL has length:u32be@1-4
+  http[:STATUS,...]
+                  the rules of HTTP/1.1; statuses are counted, and
+                  must be, where that is said, such as 200 or 2xx
+  idle:DURATION   a silence, as in idle:50ms, which the times leave out
+Else:
+  any             what comes first; one in two pieces may count twice
+  none            nothing: a request is done when it is sent"#;
+
+/// How requests follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Pattern {
+    /// At equal distances
+    Uniform,
+    /// At random
+    Poisson,
+}
+
+/// What is sent; 64 bytes of text where nothing is said, and no content where it is to a URL.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Payload {
-    /// Send this text
-    #[arg(long)]
-    pub(crate) text: Option<String>,
+    /// Send this text, in which \r, \n, \t, \0, \xHH and \\ stand for bytes
+    #[arg(long, value_parser = parse_text)]
+    pub(crate) text: Option<Text>,
     /// Send what is in this file
     #[arg(long)]
     pub(crate) file: Option<PathBuf>,
     /// Send text of this size, such as 64B or 16KiB [default: 64B]
     #[arg(long, value_parser = parse_size)]
     pub(crate) size: Option<usize>,
-    /// Send this text, where {counter} is the number of the request and {random:N} are N random
-    /// digits
+    /// Send this text, where {counter} is the number of the request, {random:N} are N random digits,
+    /// and \r, \n and the like are bytes
     #[arg(long)]
     pub(crate) template: Option<Template>,
+}
+
+/// Bytes that were written as text.
+#[derive(Clone, Debug)]
+pub(crate) struct Text(pub(crate) Vec<u8>);
+
+fn parse_text(text: &str) -> Result<Text, EscapeError> {
+    unescape(text).map(Text)
+}
+
+fn parse_percentile(text: &str) -> Result<f64, String> {
+    let bare = text.trim_start_matches('p').trim_end_matches('%');
+    let percentile = bare.parse().ok().filter(|it| (0.0..=100.0).contains(it));
+    percentile.ok_or_else(|| "a percentile is a number from 0 to 100, such as 99.9".to_owned())
 }
 
 /// Where results go, beside standard output.
@@ -136,6 +205,9 @@ pub(crate) struct Output {
     /// Print the report as JSON instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    /// The percentiles that are shown, such as 50,90,99.9
+    #[arg(long, value_name = "P,...", value_delimiter = ',', value_parser = parse_percentile)]
+    pub(crate) percentiles: Vec<f64>,
     /// Write the times to this file, as a log of HdrHistogram (version 2)
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,

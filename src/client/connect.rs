@@ -1,16 +1,17 @@
 //! `turnstile connect`: one session between a server and the terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::certificate;
-use super::terminal::Terminal;
+use super::terminal::{LineEnds, Manner, Terminal};
 use super::tls::Security;
 use crate::config::{Address, ResolveError};
 use crate::net::clock::SystemClock;
 use crate::net::dial::{self, Race, Target, Terms};
+use crate::net::output;
 use crate::net::reactor::{Context, Next, Reactor, Source};
 use crate::net::remote::Remote;
 use crate::net::stdio::Stdio;
@@ -23,6 +24,9 @@ use crate::proto::event::Readiness;
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
 use crate::proto::session::{Admission, CloseReason, Deadline, Session, StateName, Step, Timeouts};
 
+/// How long somebody is waited for who reads no talk.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// How many bytes wait in each direction at the most.
 const BUFFER: usize = 64 * 1024;
 
@@ -34,6 +38,10 @@ pub struct Request {
     pub gate: Option<(Secret, Digest)>,
     /// How TLS is spoken, where it is.
     pub security: Option<Security>,
+    /// Whether a gate that nobody spoke of is to be noticed.
+    pub notices_gate: bool,
+    /// What follows each line that a person types; what suits most servers where nothing is said.
+    pub line_ends: Option<LineEnds>,
     /// How long to wait for the connection, for TLS, for the challenge, and for the answer to a
     /// datagram; `None` is for ever.
     pub timeout: Option<Duration>,
@@ -74,6 +82,16 @@ pub enum ConnectError {
     /// There was no gate.
     #[error("{0} closed the connection before it had sent a challenge; is there a gate (--auth)?")]
     NoChallenge(Address),
+    /// There is a gate, and nothing to pass it with.
+    #[error(
+        "{0} began with {CHALLENGE_LEN} bytes that look like the challenge of a gate, and there is \
+         no secret to answer it with: give one (--secret-file or TURNSTILE_SECRET), or take them \
+         for data with --auth none"
+    )]
+    GateSeen(Address),
+    /// The server did not take all of the input.
+    #[error("{0} closed the connection before it had taken all of the input")]
+    Untaken(Address),
     /// TLS failed.
     #[error(
         "TLS with {address} failed: {cause} (--ca says whom to trust, --server-name whom to expect, \
@@ -146,10 +164,15 @@ struct ClientHost {
     outcome: Option<Result<(), ConnectError>>,
 }
 
+/// How long a challenge is waited for before the silence is said.
+const MOMENT: Duration = Duration::from_secs(2);
+
 /// The one source of the client: first it dials, then it talks.
 struct Call {
     request: Request,
     stage: Stage,
+    /// When to say that no challenge has come, if none has by then.
+    remark_at: Option<Instant>,
 }
 
 enum Stage {
@@ -165,6 +188,11 @@ enum Stage {
 struct Ending {
     carried: (u64, u64),
     was_cut_off: bool,
+    /// The server ended its side, and all of the input was on its way to it.
+    has_said_all: bool,
+    /// The server ended its side first.
+    has_ended: bool,
+    seems_gated: bool,
     was_truncated: bool,
     cause: Option<String>,
 }
@@ -183,7 +211,7 @@ impl Call {
             }
             Address::Udp(at) => Stage::Choosing(at.resolve()?),
         };
-        Ok(Self { request, stage })
+        Ok(Self { request, stage, remark_at: None })
     }
 
     /// Ends the program with what it came to.
@@ -239,7 +267,7 @@ impl Call {
         let own = socket.peer_certificates().and_then(<[_]>::first);
         if let (Some(security), Some(own)) = (wanted, own) {
             security.show_certificate = false;
-            let _ = write!(io::stderr(), "{}", certificate::describe(own));
+            output::say(&certificate::describe(own), PATIENCE);
         }
     }
 
@@ -257,13 +285,43 @@ impl Call {
             Some((secret, digest)) => Admission::Guest(Rc::new(secret.clone()), *digest),
             None => Admission::Open,
         };
-        let terminal = Terminal::new(stdio, io::stdin().is_terminal());
+        let has_gate = self.request.gate.is_some();
+        let is_stream = matches!(remote, Remote::Stream(_));
+        let usual = if has_gate || !is_stream { LineEnds::None } else { LineEnds::CrLf };
+        let line_ends = self.request.line_ends.unwrap_or(usual);
+        let manner = Manner {
+            by_hand: io::stdin().is_terminal().then_some(line_ends),
+            has_gate,
+            notices_gate: self.request.notices_gate && !has_gate && is_stream,
+            is_seen: io::stdout().is_terminal(),
+        };
+        self.remark_at = has_gate.then(|| context.now + MOMENT);
+        let terminal = Terminal::new(stdio, manner);
         let session = Session::new(remote, terminal, admission, Rc::new(timeouts), context.now);
         self.stage = Stage::Talking(Box::new(session));
         self.converse(context)
     }
 
+    /// Says that no challenge has come where one should have, once. The wait goes on.
+    fn remark_silence(&mut self, now: Instant) {
+        let Stage::Talking(session) = &self.stage else { return };
+        if session.was_admitted() {
+            self.remark_at = None;
+        } else if !session.remote_ref().standing().is_up {
+            self.remark_at = self.remark_at.map(|_| now + MOMENT);
+        } else if self.remark_at.is_some_and(|at| at <= now) {
+            self.remark_at = None;
+            let address = &self.request.address;
+            let remark = format!(
+                "turnstile: {address} has sent no challenge yet; if there is no gate, connect with \
+                 --auth none\n"
+            );
+            output::say(&remark, Duration::ZERO);
+        }
+    }
+
     fn converse(&mut self, context: &mut Context<'_, Self>) -> Next {
+        self.remark_silence(context.now);
         let next = self.exchange(context);
         self.show_certificate();
         next
@@ -280,15 +338,29 @@ impl Call {
             _ if session.state_name() == StateName::Closing && session.is_flushed() => {
                 CloseReason::Served
             }
+            // Nobody at a terminal wants the conversation to go on.
+            _ if session.local().seems_gated() && io::stdin().is_terminal() => CloseReason::Served,
             Step::Wait => return Next::Wait,
             Step::Again => return Next::Again,
         };
         session.dispose(&mut turn, &reason);
-        let was_cut_off = session.local().was_cut_off();
+        let terminal = session.local_ref();
+        let was_cut_off = terminal.was_cut_off();
+        let (has_said_all, has_ended) = (terminal.has_said_all(), terminal.has_heard_end());
+        let seems_gated = terminal.seems_gated();
         let carried = session.carried();
         let Standing { was_truncated, cause, .. } = session.remote().standing();
         let cause = cause.map(str::to_owned);
-        let outcome = self.judge(reason, Ending { carried, was_cut_off, was_truncated, cause });
+        let ending = Ending {
+            carried,
+            was_cut_off,
+            has_said_all,
+            has_ended,
+            seems_gated,
+            was_truncated,
+            cause,
+        };
+        let outcome = self.judge(reason, ending);
         self.end(context, outcome)
     }
 
@@ -302,10 +374,17 @@ impl Call {
     /// something was asked or might have been.
     fn judge(&self, reason: CloseReason, ending: Ending) -> Result<(), ConnectError> {
         let address = || self.request.address.clone();
-        let Ending { carried: (received, sent), was_cut_off, was_truncated, cause } = ending;
+        let Ending { carried: (received, sent), was_cut_off, has_ended, has_said_all, .. } = ending;
+        let Ending { was_truncated, cause, seems_gated, .. } = ending;
         let seems_refused = self.request.gate.as_ref().is_some_and(|(_, digest)| {
             received == CHALLENGE_LEN as u64 && (was_cut_off || sent > digest.answer_len() as u64)
         });
+        // From a pipe, such bytes may be data. Where nothing followed what was sent, they were not.
+        if seems_gated
+            && (io::stdin().is_terminal() || sent > 0 && received == CHALLENGE_LEN as u64)
+        {
+            return Err(ConnectError::GateSeen(address()));
+        }
         if let Some(cause) = cause {
             return Err(ConnectError::Tls { address: address(), cause });
         }
@@ -326,6 +405,15 @@ impl Call {
             CloseReason::NoChallenge => Err(ConnectError::NoChallenge(address())),
             CloseReason::Failed(Side::Remote, io::ErrorKind::FileTooLarge) => {
                 Err(ConnectError::TooLong(address()))
+            }
+            // A server that has said all and heard enough closes, and what reaches it then is answered
+            // with a reset.
+            CloseReason::Failed(Side::Remote, _) if has_ended && !was_truncated => {
+                if has_said_all {
+                    Ok(())
+                } else {
+                    Err(ConnectError::Untaken(address()))
+                }
             }
             CloseReason::Failed(Side::Remote, kind) => {
                 Err(ConnectError::Lost(address(), kind.into()))
@@ -379,7 +467,11 @@ impl Source for Call {
         match &self.stage {
             Stage::Dialing { race, until } => [race.deadline(), *until].into_iter().flatten().min(),
             Stage::Choosing(_) => None,
-            Stage::Talking(session) => session.deadline(),
+            Stage::Talking(session) => {
+                let deadlines =
+                    [session.deadline(), session.local_ref().deadline(), self.remark_at];
+                deadlines.into_iter().flatten().min()
+            }
         }
     }
 }

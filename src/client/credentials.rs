@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{drop_line_ending, read_secret_file};
+use crate::config::{bare_secret, read_secret_file};
 use crate::proto::gate::Secret;
 
 /// The environment variable that holds the secret where no file does.
@@ -46,7 +46,7 @@ pub fn secret(file: Option<&Path>) -> Result<Option<Secret>, SecretError> {
         None => match std::env::var_os(VARIABLE) {
             Some(value) => {
                 let mut bytes = Zeroizing::new(value.into_encoded_bytes());
-                drop_line_ending(&mut bytes);
+                bare_secret(&mut bytes);
                 (bytes, format!("the variable {VARIABLE}"))
             }
             None => return Ok(None),

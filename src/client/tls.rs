@@ -70,9 +70,10 @@ pub enum SecurityError {
 /// # Errors
 /// What is missing or wrong.
 pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityError> {
+    let known = options.ca.as_deref().map(authorities).transpose()?;
     let roots = match &options.ca {
         _ if options.insecure => None,
-        Some(path) => Some(Arc::new(authorities(path)?)),
+        Some(_) => known.as_ref().map(|known| Arc::clone(&known.roots)),
         None => Some(Arc::new(system_authorities()?)),
     };
     let shown = options.credential.as_ref().map(|(cert, key)| credential(cert, key));
@@ -84,6 +85,8 @@ pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityErr
     warnings.extend(key_log.as_ref().map(|key_log| key_log.warning()));
     let client = Client {
         roots,
+        authorities: known.map(|known| known.certificates).unwrap_or_default(),
+        revoked: Vec::new(),
         credential: shown.transpose()?.map(|shown| shown.certified),
         versions: Version::only(options.version),
         alpn: options.alpn.clone(),
@@ -101,15 +104,17 @@ pub fn prepare(options: &Options, at: &HostPort) -> Result<Security, SecurityErr
 /// # Errors
 /// What is missing or wrong.
 pub fn upstream(options: &Options) -> Result<UpstreamTls, SecurityError> {
-    let ca = options.ca.as_ref().map(|path| {
-        let roots = authorities(path)?;
-        Ok::<_, SecurityError>((Origin::File(path.clone()), Arc::new(roots)))
-    });
+    let ca = options
+        .ca
+        .as_ref()
+        .map(|path| Ok::<_, SecurityError>((Origin::File(path.clone()), authorities(path)?)));
     let shown = options.credential.as_ref().map(|(cert, key)| credential(cert, key));
     Ok(UpstreamTls {
         ca: ca.transpose()?,
+        revoked: Vec::new(),
         credential: shown.transpose()?,
         server_name: options.server_name.clone(),
+        alpn: options.alpn.clone(),
         insecure: options.insecure,
     })
 }

@@ -1,5 +1,5 @@
 //! Addresses as people write them: `tcp://host:port`, `tls://host:port`, `udp://host:port`,
-//! `unix:///path`; a bare `host:port` is tcp.
+//! `unix:///path`, `unix:@name` (in the abstract namespace of Linux); a bare `host:port` is tcp.
 //!
 //! This module reads, prints and resolves them. It opens no socket.
 //!
@@ -12,12 +12,18 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::proto::host;
+use crate::proto::idn;
+
 /// Every form of an address, for help texts.
 pub const FORMS: &str = "tcp://host:port, tls://host:port, udp://host:port, unix:///path, \
-                         or host:port for tcp";
+                         unix:@name, or host:port for tcp";
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) less its closing NUL.
 const MAX_UNIX_PATH: usize = 107;
+
+/// The longest name of an interface, in bytes: `IFNAMSIZ` less its closing NUL.
+const MAX_ZONE: usize = 15;
 
 /// Where to listen, or where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,14 +34,15 @@ pub enum Address {
     Tls(HostPort),
     /// Datagrams.
     Udp(HostPort),
-    /// A Unix stream socket at this absolute path.
+    /// A Unix stream socket at this absolute path, or with this abstract name behind an `@`.
     Unix(PathBuf),
 }
 
 /// A host, by name or by number, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets.
+    /// A host name in lower case, an IPv4 address, or an IPv6 address without its brackets and with
+    /// its zone, if it has one.
     pub host: String,
     /// The port; 0 lets the system choose one to listen on.
     pub port: u16,
@@ -49,6 +56,12 @@ impl Address {
             Self::Tcp(at) | Self::Tls(at) | Self::Udp(at) => Some(at),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Whether it is a Unix socket in the abstract namespace, which no file stands for.
+    #[must_use]
+    pub fn is_abstract(&self) -> bool {
+        matches!(self, Self::Unix(path) if !path.is_absolute())
     }
 
     /// Whether only this machine can reach it: a Unix socket always, a host when every address
@@ -70,7 +83,14 @@ impl HostPort {
         !self.host.contains(':') && self.host.parse::<IpAddr>().is_err()
     }
 
-    /// Every socket address that this host and port stand for; never none.
+    /// Whether the host is an IPv6 address that means something only behind one interface, which it
+    /// names (`fe80::1%eth0`).
+    #[must_use]
+    pub fn has_zone(&self) -> bool {
+        self.host.contains('%')
+    }
+
+    /// Every socket address that this host and port stand for, each once; never none.
     ///
     /// A host name is looked up by the system's resolver, which blocks, for seconds when a name
     /// server does not answer: for start-up only, never inside the event loop.
@@ -78,9 +98,19 @@ impl HostPort {
     /// # Errors
     /// The host is unknown, or the resolver failed.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, ResolveError> {
-        let unknown = |reason| ResolveError { host: self.host.clone(), reason };
-        let found: Vec<_> =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?.collect();
+        let unknown = |reason| {
+            let no_zone =
+                |(_, zone)| io::Error::other(format!("there is no interface `{zone}` (`ip link`)"));
+            let reason = self.host.split_once('%').map_or(reason, no_zone);
+            ResolveError { host: self.host.clone(), reason }
+        };
+        let mut found: Vec<SocketAddr> = Vec::new();
+        for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)? {
+            // Some hosts files name one address twice.
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
         if found.is_empty() {
             return Err(unknown(io::Error::other("the name has no address")));
         }
@@ -117,10 +147,12 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = match text.split_once("://") {
+            _ if text.starts_with("unix:@") => abstract_name(&text[5..]).map(Self::Unix),
             None if text.starts_with('/') => Err(format!("a Unix socket is unix://{text}")),
             None | Some(("tcp", _)) => host_port(text, "tcp://").map(Self::Tcp),
             Some(("tls", _)) => host_port(text, "tls://").map(Self::Tls),
             Some(("udp", _)) => host_port(text, "udp://").map(Self::Udp),
+            Some(("unix", name)) if name.starts_with('@') => abstract_name(name).map(Self::Unix),
             Some(("unix", path)) => unix_path(path).map(Self::Unix),
             Some((scheme, _)) => Err(format!("`{scheme}` is unknown; write {FORMS}")),
         };
@@ -134,6 +166,7 @@ impl fmt::Display for Address {
             Self::Tcp(at) => write!(f, "tcp://{at}"),
             Self::Tls(at) => write!(f, "tls://{at}"),
             Self::Udp(at) => write!(f, "udp://{at}"),
+            Self::Unix(name) if self.is_abstract() => write!(f, "unix:{}", name.display()),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -168,11 +201,21 @@ fn parse_host(host: &str) -> Result<String, String> {
     if host.contains(':') {
         return Err("an IPv6 address goes in brackets, as in [::1]:80".to_owned());
     }
+    if let Some(ascii) = idn::ascii_form(host) {
+        return Err(format!("in the name system this host is written {ascii}; write that"));
+    }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if !host.bytes().all(allowed) {
         return Err("a host is a name or an IP address, with nothing around it".to_owned());
     }
-    Ok(host.to_ascii_lowercase())
+    if !host::is_name(host.strip_suffix('.').unwrap_or(host)) {
+        return Err(
+            "this cannot be a name: between dots stand 1 to 63 characters, and the whole has \
+                    253 at the most"
+                .to_owned(),
+        );
+    }
+    Ok(host::ipv4(host).map_or_else(|| host.to_ascii_lowercase(), |address| address.to_string()))
 }
 
 /// An IPv6 address, with the zone that a link-local one needs (`fe80::1%eth0`, RFC 6874 less its
@@ -180,14 +223,19 @@ fn parse_host(host: &str) -> Result<String, String> {
 fn parse_ipv6(text: &str) -> Result<String, String> {
     let (number, zone) = text.split_once('%').map_or((text, None), |(n, z)| (n, Some(z)));
     let wrong = || "what stands in brackets is not an IPv6 address, such as [::1]".to_owned();
-    let number = IpAddr::V6(number.parse::<Ipv6Addr>().map_err(|_| wrong())?);
+    let number: Ipv6Addr = number.parse().map_err(|_| wrong())?;
     match zone {
-        None => Ok(number.to_string()),
-        Some(zone) if !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            Ok(format!("{number}%{zone}"))
-        }
+        // What stands for an IPv4 address is one: a socket of IPv6 alone cannot be bound to it.
+        None => Ok(IpAddr::V6(number).to_canonical().to_string()),
+        Some(zone) if is_zone(zone) => Ok(format!("{number}%{zone}")),
         Some(_) => Err(wrong()),
     }
+}
+
+/// Whether an interface may have this name or number: Linux allows nearly everything in it.
+fn is_zone(zone: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"%/:[]".contains(&byte);
+    (1..=MAX_ZONE).contains(&zone.len()) && zone.bytes().all(allowed)
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
@@ -211,6 +259,18 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
     Ok(Path::new(path).to_owned())
 }
 
+/// The name of a socket in the abstract namespace, its `@` included, which stands for the NUL that
+/// the system has there.
+fn abstract_name(name: &str) -> Result<PathBuf, String> {
+    if !(2..=MAX_UNIX_PATH + 1).contains(&name.len()) {
+        return Err(format!("an abstract name has 1 to {MAX_UNIX_PATH} bytes behind its @"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err("a name cannot hold control characters".to_owned());
+    }
+    Ok(Path::new(name).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -226,8 +286,15 @@ mod tests {
             ("tls://example.org:443", "tls://example.org:443"),
             ("udp://[::]:12345", "udp://[::]:12345"),
             ("[0:0::1]:0", "tcp://[::1]:0"),
+            ("[::ffff:127.0.0.1]:80", "tcp://127.0.0.1:80"),
+            ("127.1:80", "tcp://127.0.0.1:80"),
             ("tcp://[fe80::1%eth0]:7", "tcp://[fe80::1%eth0]:7"),
+            ("tcp://[FE80:0::1%br-lan_0.100]:7", "tcp://[fe80::1%br-lan_0.100]:7"),
+            ("tls://[fe80::1%2]:7", "tls://[fe80::1%2]:7"),
+            ("db.example.:5432", "tcp://db.example.:5432"),
             ("unix:///run/gate.sock", "unix:///run/gate.sock"),
+            ("unix:@gate", "unix:@gate"),
+            ("unix://@gate/é 1", "unix:@gate/é 1"),
         ];
         for (text, printed) in cases {
             let address: Address = text.parse().expect(text);
@@ -245,8 +312,16 @@ mod tests {
             ("tcp://*:80", "0.0.0.0 or [::]"),
             ("::1:80", "goes in brackets"),
             ("[::1%]:80", "not an IPv6 address"),
+            ("[fe80::1%a/b]:80", "not an IPv6 address"),
+            ("[fe80::1%longer-than-names]:80", "not an IPv6 address"),
+            ("b\u{fc}cher.example:80", "written xn--bcher-kva.example"),
+            ("a..b:80", "cannot be a name"),
+            (".:80", "cannot be a name"),
             ("[127.0.0.1]:80", "not an IPv6 address"),
             ("localhost:65536", "from 0 to 65535"),
+            ("a..b:80", "between dots stand 1 to 63"),
+            (".a:80", "between dots stand 1 to 63"),
+            ("a..:80", "between dots stand 1 to 63"),
             ("localhost:+80", "from 0 to 65535"),
             ("localhost:", "from 0 to 65535"),
             ("tcp://me@localhost:80", "with nothing around it"),
@@ -254,6 +329,8 @@ mod tests {
             ("/run/gate.sock", "unix:///run/gate.sock"),
             ("unix://run/gate.sock", "absolute path"),
             ("unix:///run/", "absolute path"),
+            ("unix:@", "1 to 107 bytes"),
+            ("unix:@a\0", "control characters"),
         ];
         for (text, part) in cases {
             let message = text.parse::<Address>().expect_err(text).to_string();
@@ -262,6 +339,8 @@ mod tests {
         }
         let long = format!("unix:///{}", "x".repeat(MAX_UNIX_PATH));
         assert!(long.parse::<Address>().is_err());
+        assert!(format!("{}:80", "x".repeat(64)).parse::<Address>().is_err());
+        assert!(format!("{}x:80", "x.".repeat(127)).parse::<Address>().is_err());
     }
 
     #[test]
@@ -272,6 +351,7 @@ mod tests {
             ("tcp://[::ffff:127.0.0.1]:80", true),
             ("localhost:80", true),
             ("unix:///run/gate.sock", true),
+            ("unix:@gate", true),
             ("tcp://0.0.0.0:80", false),
             ("tcp://[::]:80", false),
             ("tcp://192.0.2.1:80", false),
@@ -290,9 +370,16 @@ mod tests {
         assert!(message.starts_with("unknown host `nobody.invalid`: "), "{message}");
     }
 
+    #[test]
+    fn an_interface_that_is_not_there_is_said_not_to_be() {
+        let address: Address = "tcp://[fe80::1%none0]:80".parse().expect("well formed");
+        let message = address.is_loopback().expect_err("must not resolve").to_string();
+        assert!(message.contains("there is no interface `none0`"), "{message}");
+    }
+
     proptest! {
         #[test]
-        fn what_is_read_is_printed_so_that_it_is_read_again(text in "((tcp|tls|udp|unix)://)?/?\\PC{0,12}(:[0-9]{1,5})?") {
+        fn what_is_read_is_printed_so_that_it_is_read_again(text in "((tcp|tls|udp|unix)://|unix:)?[/@]?\\PC{0,12}(:[0-9]{1,5})?") {
             if let Ok(address) = text.parse::<Address>() {
                 prop_assert_eq!(address.to_string().parse(), Ok(address));
             }

@@ -12,9 +12,10 @@ use crate::proto::gate::Secret;
 use crate::proto::proxy_protocol::Trusted;
 
 use super::address::Address;
+use super::overlap;
 use super::plan::{
-    DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan, Resolver, Service,
-    Timeouts,
+    DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate, Limits, Listener, Plan,
+    Resolver, Service, Timeouts,
 };
 use super::report::{Fault, Faults};
 use super::secrets::{self, Secrets};
@@ -25,6 +26,9 @@ use super::{units, values};
 
 /// The secret that the tutorials and the built-in configuration use. Everyone knows it.
 pub const DEMONSTRATION_SECRET: &[u8] = b"Jedan has a big key!";
+
+/// The most answers a second that one peer may be given; more than there can be are no bound.
+const MAX_ANSWERS: usize = 1_000_000;
 
 /// The most connections that may be asked for.
 const MAX_CONNECTIONS: usize = 1_000_000;
@@ -46,22 +50,36 @@ pub(super) fn plan(
     let mut seen = Seen::default();
     let mut listeners = Vec::new();
     for table in document.tables("listener", "[[listener]]", faults) {
-        let around = Around { folder, secrets: &secrets, buffer: limits.buffer };
+        let around = Around { folder, secrets: &secrets, limits: &limits };
         listeners.extend(listener(table, &around, &mut seen, faults));
     }
     document.finish(faults);
-    faults.are_none().then_some(Plan { limits, resolver, secrets: secrets.fetched, listeners })
+    overlap::settle(&mut listeners);
+    let secrets = secrets.fetched;
+    faults.are_none().then_some(Plan { limits, resolver, secrets, listeners, file: None })
 }
 
 fn limits(document: &mut Table<'_>, faults: &mut Faults) -> Limits {
-    let mut limits = Limits::default();
-    let Some(mut table) = document.table("limits", "[limits]", faults) else { return limits };
+    let defaults = Limits::default();
+    let Some(mut table) = document.table("limits", "[limits]", faults) else { return defaults };
     let all = |value| values::count(value, 1..=MAX_CONNECTIONS);
-    set(&mut limits.connections, table.take("connections", all, faults));
+    let connections = table.take("connections", all, faults).map(Spanned::into_inner);
+    let mut limits = connections.map_or(defaults, Limits::of);
     let per_ip = |value| values::count(value, 0..=MAX_CONNECTIONS);
     set(&mut limits.connections_per_ip, table.take("connections_per_ip", per_ip, faults));
+    set(&mut limits.unauthenticated, table.take("unauthenticated", all, faults));
     set(&mut limits.drain, table.take("drain", values::duration, faults));
     set(&mut limits.buffer, table.take("buffer", values::buffer, faults));
+    limits.head = limits.head.min(limits.buffer);
+    if let Some(head) = table.take("head", values::head, faults) {
+        if *head.get_ref() > limits.buffer {
+            let message =
+                format!("a head of this length does not fit a buffer of {}", limits.buffer);
+            let help = "write a larger `buffer`, or a smaller head";
+            faults.add(head.span(), Fault::new(message, "limits.buffer is too small", help));
+        }
+        limits.head = head.into_inner();
+    }
     table.finish(faults);
     limits
 }
@@ -96,6 +114,8 @@ fn listener(
     let Waits { session, connect, user } = waits(&mut table, place, faults);
     let service = services::read(&mut table, connect, around, faults);
     let amplify = table.take("amplify", values::flag, faults);
+    let answers = |value| values::count(value, 0..=MAX_ANSWERS);
+    let answers = table.take("answers_per_second", answers, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
     if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
@@ -111,10 +131,19 @@ fn listener(
         let help = "remove it: a stream cannot be asked for under a forged address";
         faults.add(amplify.span(), Fault::new(message, "not udp", help));
     }
-    if let (Some(mode), Some(Address::Tcp(_) | Address::Udp(_))) = (&unix_mode, place) {
-        let message = "`unix_mode` is for Unix sockets";
+    if let (Some(answers), Some(Address::Tcp(_) | Address::Unix(_))) = (&answers, place) {
+        let message = "`answers_per_second` is for datagrams";
+        let help = "remove it: a stream has an end, and nothing goes round in it";
+        faults.add(answers.span(), Fault::new(message, "not udp", help));
+    }
+    let message = match place {
+        Some(Address::Tcp(_) | Address::Udp(_)) => Some("`unix_mode` is for Unix sockets"),
+        Some(it) if it.is_abstract() => Some("no permissions keep anybody from an abstract name"),
+        _ => None,
+    };
+    if let (Some(mode), Some(message)) = (&unix_mode, message) {
         let help = "remove it, or listen on unix:///path";
-        faults.add(mode.span(), Fault::new(message, "not a Unix socket", help));
+        faults.add(mode.span(), Fault::new(message, "not for this address", help));
     }
     if let Some(name) = &name {
         seen.name(name, faults);
@@ -132,7 +161,10 @@ fn listener(
         timeouts: session,
         user_timeout: user,
         amplify: amplify.is_some_and(Spanned::into_inner),
+        answers_per_second: answers.map_or(DEFAULT_ANSWERS, |answers| answers.into_inner() as u32),
         unix_mode: unix_mode.map_or(DEFAULT_UNIX_MODE, Spanned::into_inner),
+        only_ipv6: false,
+        head: around.limits.head,
     })
 }
 
@@ -147,12 +179,8 @@ impl Seen {
     }
 
     fn address(&mut self, address: &Spanned<Address>, faults: &mut Faults) {
-        // Every listener that leaves its port to the system gets another one.
-        if address.get_ref().host_port().is_some_and(|at| at.port == 0) {
-            return;
-        }
-        if self.addresses.contains(address.get_ref()) {
-            let message = format!("{} is listened on twice", address.get_ref());
+        let found = self.addresses.iter().find_map(|it| overlap::conflict(it, address.get_ref()));
+        if let Some(message) = found {
             let help = "give one of the two listeners another address";
             faults.add(address.span(), Fault::new(message, "again", help));
         }
@@ -231,9 +259,9 @@ fn tls(
     faults: &mut Faults,
 ) -> Option<Tls> {
     let tls = tls::read(table, &tls::Place { address, folder: around.folder }, faults)?;
-    if around.buffer < MIN_TLS_BUFFER {
+    if around.limits.buffer < MIN_TLS_BUFFER {
         let least = units::show_size(MIN_TLS_BUFFER);
-        let message = format!("a record of TLS does not fit a buffer of {}", around.buffer);
+        let message = format!("a record of TLS does not fit a buffer of {}", around.limits.buffer);
         let help = format!("write buffer = \"{least}\" or more in [limits]");
         faults.add(tls.span(), Fault::new(message, "limits.buffer is too small", help));
     }

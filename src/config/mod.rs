@@ -26,10 +26,10 @@ pub use self::plan::{
 };
 pub use self::print::to_toml;
 pub use self::report::{Problem, Report};
-pub use self::secrets::{drop_line_ending, read_secret_file};
+pub use self::secrets::{bare_secret, read_secret_file};
 pub use self::tls::{
-    ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin, PemError,
-    RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,
+    Authorities, ClientAuth, Clients, Credential, DEMONSTRATION_CA, NoAuthorities, Origin,
+    PemError, RevocationList, TicketKey, Tls, UpstreamTls, Version, authorities, credential,
     system_authorities,
 };
 
@@ -37,6 +37,8 @@ use self::report::{Fault, Faults};
 
 pub mod address;
 mod check;
+mod cycles;
+mod overlap;
 pub mod plan;
 mod print;
 mod report;
@@ -46,6 +48,7 @@ mod table;
 pub mod tls;
 pub mod units;
 mod values;
+mod warnings;
 
 /// The configuration that is used when none is given.
 pub const BUILT_IN: &str = include_str!("built_in.toml");
@@ -164,7 +167,13 @@ pub fn load(source: &Source) -> Result<Plan, ConfigError> {
         return Err(ConfigError::TooLong { origin });
     }
     match str::from_utf8(&bytes) {
-        Ok(text) => Ok(parse(text, &origin, &source.folder())?),
+        Ok(text) => {
+            let mut plan = parse(text, &origin, &source.folder())?;
+            if let Source::File(path) = source {
+                plan.file = Some(path.clone());
+            }
+            Ok(plan)
+        }
         Err(error) => {
             let sound = &bytes[..error.valid_up_to()];
             let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;

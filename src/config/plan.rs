@@ -3,20 +3,18 @@
 //! A plan holds values only. It reads no file and opens no socket; whatever is in it has passed
 //! every check, so that nothing that takes a plan needs to check it again.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::proto::gate::{CHALLENGE_LEN, Digest, Secret};
-use crate::proto::http_connect::{Authority, Rule};
+use crate::proto::http_connect::{Authority, HEAD_LIMIT, Rule};
 use crate::proto::proxy_protocol::{Trusted, Version};
+use crate::proto::resolver::Server;
 use crate::proto::service::Kind;
 pub use crate::proto::session::Timeouts;
 
 use super::address::Address;
-use super::tls::{Credential, Tls, UpstreamTls};
+use super::tls::{Tls, UpstreamTls};
 
 /// The smallest buffer that may be asked for, in bytes.
 pub const MIN_BUFFER: usize = 4096;
@@ -24,14 +22,24 @@ pub const MIN_BUFFER: usize = 4096;
 /// The largest buffer that may be asked for, in bytes.
 pub const MAX_BUFFER: usize = 1 << 20;
 
+/// The shortest longest head of HTTP CONNECT that may be asked for, in bytes.
+pub const MIN_HEAD: usize = 1024;
+
 /// Connections open at once through an entry without a file. Each takes two descriptors.
 const ENTRY_CONNECTIONS: usize = 5_000;
+
+/// One part in so many of all places is kept from strangers, unless a limit says otherwise.
+const KEPT_PART: usize = 16;
 
 /// How long what was sent may wait for its acknowledgement unless a listener says otherwise. A peer
 /// whose receive buffer stays full counts like one that is gone, so a shorter time would cut off
 /// who only pauses in the middle of a long answer; and the standard of TCP itself gives five
 /// minutes (RFC 9293, 3.8.3).
 pub const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// Answers a second that one peer of a udp listener may have unless a listener says otherwise: more
+/// than a person or a monitor asks for, and few enough that what goes round in a circle soon ends.
+pub const DEFAULT_ANSWERS: u32 = 20;
 
 /// Permission bits of a Unix socket unless a listener says otherwise: its owner alone.
 pub const DEFAULT_UNIX_MODE: u32 = 0o600;
@@ -47,6 +55,8 @@ pub struct Plan {
     pub secrets: Vec<SourcedSecret>,
     /// What to listen on, in the order of the file; at least one.
     pub listeners: Vec<Listener>,
+    /// The file that it was read from, where it was.
+    pub file: Option<PathBuf>,
 }
 
 impl Plan {
@@ -64,38 +74,18 @@ impl Plan {
             timeouts: Timeouts { idle: None, ..Timeouts::default() },
             user_timeout: None,
             amplify: false,
+            answers_per_second: DEFAULT_ANSWERS,
             unix_mode: DEFAULT_UNIX_MODE,
+            only_ipv6: false,
+            head: HEAD_LIMIT,
         };
         Self {
-            limits: Limits { connections: ENTRY_CONNECTIONS, ..Limits::default() },
+            limits: Limits::of(ENTRY_CONNECTIONS),
             resolver: Resolver::default(),
             secrets: Vec::new(),
             listeners: vec![listener],
+            file: None,
         }
-    }
-
-    /// What will not work as it is hoped, although it is no mistake in the configuration: a
-    /// sentence for each.
-    #[must_use]
-    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        let credentials = self.listeners.iter().filter_map(|it| Some((&it.name, it.tls.as_ref()?)));
-        let expired = credentials
-            .flat_map(|(name, tls)| tls.credentials.iter().map(move |it| (name, it)))
-            .filter(|(_, credential)| credential.expires <= now)
-            .map(|(name, Credential { cert, expires, .. })| {
-                format!(
-                    "listener `{name}`: the certificate in {cert} expired on {expires}, and \
-                     clients will refuse it; make a new one"
-                )
-            });
-        let everyone = |it: &&Listener| it.proxies.iter().any(Trusted::is_everyone);
-        let credulous = self.listeners.iter().filter(everyone).map(|Listener { name, .. }| {
-            format!(
-                "listener `{name}`: proxy_protocol_from holds every address there is, so anyone \
-                 can claim to be anyone; name the proxies alone"
-            )
-        });
-        expired.chain(credulous).collect()
     }
 }
 
@@ -106,20 +96,40 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one IP address; 0 sets no limit of its own.
     pub connections_per_ip: usize,
+    /// Connections open at once whose peers were not admitted: their PROXY header, TLS handshake or
+    /// answer to the gate is not there yet. Where one more comes, one of them makes room.
+    pub unauthenticated: usize,
     /// How long a stop waits for open connections; zero does not wait.
     pub drain: Duration,
     /// Bytes that a connection may hold in each direction, [`MIN_BUFFER`] to [`MAX_BUFFER`].
     pub buffer: usize,
+    /// Bytes that the head of a request or an answer of HTTP CONNECT may have, [`MIN_HEAD`] to
+    /// 64 KiB and no more than the buffer holds.
+    pub head: usize,
+}
+
+impl Limits {
+    /// The limits for so many connections: one part in sixteen of the places is kept from each
+    /// single address and from those who are not admitted, so that no stranger takes them all. It
+    /// is a small part, because many may come from one address: those behind a proxy that does not
+    /// announce them, or a test.
+    #[must_use]
+    pub fn of(connections: usize) -> Self {
+        let most = connections - connections / KEPT_PART;
+        Self {
+            connections,
+            connections_per_ip: most,
+            unauthenticated: most,
+            drain: Duration::from_secs(30),
+            buffer: 65_536,
+            head: HEAD_LIMIT,
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections: 10_000,
-            connections_per_ip: 0,
-            drain: Duration::from_secs(30),
-            buffer: 65_536,
-        }
+        Self::of(10_000)
     }
 }
 
@@ -128,7 +138,7 @@ impl Default for Limits {
 pub struct Resolver {
     /// The name servers, in the order in which they are asked; where there are none, those of
     /// /etc/resolv.conf.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
 }
 
 /// One address and what is offered there.
@@ -155,8 +165,15 @@ pub struct Listener {
     /// Whether a udp listener that is not on loopback may answer a datagram with a larger one,
     /// which lets a forger of source addresses multiply traffic.
     pub amplify: bool,
+    /// How many datagrams of one address and port a udp listener answers in a second, on average; 0
+    /// sets no bound. A socket of this machine that hears nobody else is always answered.
+    pub answers_per_second: u32,
     /// Permission bits of a Unix socket's path; of no meaning to other listeners.
     pub unix_mode: u32,
+    /// Whether `[::]` takes IPv6 alone, because another listener has the port for IPv4.
+    pub only_ipv6: bool,
+    /// The head that the [`Limits`] allow.
+    pub head: usize,
 }
 
 /// What an admitted peer talks to.

@@ -41,8 +41,10 @@ fn write_limits(out: &mut String, limits: &Limits) -> fmt::Result {
     writeln!(out, "[limits]")?;
     writeln!(out, "connections = {}", limits.connections)?;
     writeln!(out, "connections_per_ip = {}", limits.connections_per_ip)?;
+    writeln!(out, "unauthenticated = {}", limits.unauthenticated)?;
     writeln!(out, "drain = {}", quoted(show_duration(limits.drain)))?;
-    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))
+    writeln!(out, "buffer = {}", quoted(show_size(limits.buffer)))?;
+    writeln!(out, "head = {}", quoted(show_size(limits.head)))
 }
 
 fn write_resolver(out: &mut String, resolver: &Resolver) -> fmt::Result {
@@ -88,7 +90,11 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
         }
     }
     match &listener.address {
-        Address::Udp(_) => return writeln!(out, "amplify = {}", listener.amplify),
+        Address::Udp(_) => {
+            writeln!(out, "amplify = {}", listener.amplify)?;
+            return writeln!(out, "answers_per_second = {}", listener.answers_per_second);
+        }
+        Address::Unix(_) if listener.address.is_abstract() => {}
         Address::Unix(_) => writeln!(out, "unix_mode = {}", quoted(show_mode(listener.unix_mode)))?,
         Address::Tcp(_) | Address::Tls(_) => {}
     }
@@ -160,12 +166,13 @@ mod tests {
     use zeroize::Zeroizing;
 
     use crate::config::UpstreamTls;
-    use crate::config::plan::{DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
+    use crate::config::plan::{DEFAULT_ANSWERS, DEFAULT_UNIX_MODE, DEFAULT_USER_TIMEOUT, Gate};
     use crate::config::{BUILT_IN, HostPort, parse};
     use crate::proto::gate::{Digest, Secret};
     use crate::proto::proxy_protocol::{Trusted, Version};
 
     use super::*;
+    use crate::proto::resolver::Server;
 
     /// A variable that every process has.
     const VARIABLE: &str = "PATH";
@@ -208,14 +215,15 @@ mod tests {
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
-        (1..=1_000_000usize, 0..=1_000_000usize, duration(), 4096..=1_048_576usize).prop_map(
-            |(connections, connections_per_ip, drain, buffer)| Limits {
-                connections,
-                connections_per_ip,
-                drain,
-                buffer,
-            },
-        )
+        let counts = (1..=1_000_000usize, 0..=1_000_000usize, 1..=1_000_000usize);
+        (counts, duration(), 4096..=1_048_576usize).prop_map(|(counts, drain, buffer)| Limits {
+            connections: counts.0,
+            connections_per_ip: counts.1,
+            unauthenticated: counts.2,
+            drain,
+            buffer,
+            head: 1024 + buffer % 3000,
+        })
     }
 
     fn service(secret: Secret) -> impl Strategy<Value = Service> {
@@ -283,7 +291,10 @@ mod tests {
                     timeouts,
                     user_timeout,
                     amplify: false,
+                    answers_per_second: DEFAULT_ANSWERS,
                     unix_mode: DEFAULT_UNIX_MODE,
+                    only_ipv6: false,
+                    head: 0,
                 };
                 match scheme {
                     0 => plain,
@@ -301,6 +312,7 @@ mod tests {
                         timeouts: Timeouts::default(),
                         user_timeout: Some(DEFAULT_USER_TIMEOUT),
                         amplify,
+                        answers_per_second: mode,
                         ..plain
                     },
                 }
@@ -309,7 +321,8 @@ mod tests {
     }
 
     fn resolver() -> impl Strategy<Value = Resolver> {
-        let server = (any::<IpAddr>(), 1..=u16::MAX).prop_map(SocketAddr::from);
+        let server =
+            (any::<IpAddr>(), 1..=u16::MAX).prop_map(|at| Server::from(SocketAddr::from(at)));
         prop::collection::vec(server, 0..=3).prop_map(|servers| Resolver { servers })
     }
 
@@ -318,11 +331,12 @@ mod tests {
         (limits(), resolver(), listeners).prop_map(move |(limits, resolver, mut listeners)| {
             for (number, listener) in listeners.iter_mut().enumerate() {
                 listener.name = format!("\"{number}\"");
+                listener.head = limits.head;
                 if let Address::Unix(path) = &mut listener.address {
                     path.push(number.to_string());
                 }
             }
-            Plan { limits, resolver, secrets: secrets.clone(), listeners }
+            Plan { limits, resolver, secrets: secrets.clone(), listeners, file: None }
         })
     }
 

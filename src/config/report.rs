@@ -76,9 +76,10 @@ impl Report {
 }
 
 /// Keys whose values are no secrets.
-const PUBLIC_KEYS: [&str; 23] = [
+const PUBLIC_KEYS: [&str; 26] = [
     "address",
     "amplify",
+    "answers_per_second",
     "auth",
     "buffer",
     "connect",
@@ -86,6 +87,7 @@ const PUBLIC_KEYS: [&str; 23] = [
     "connections_per_ip",
     "drain",
     "half_close",
+    "head",
     "idle",
     "lifetime",
     "name",
@@ -96,6 +98,7 @@ const PUBLIC_KEYS: [&str; 23] = [
     "target",
     "text",
     "to",
+    "unauthenticated",
     "unix_mode",
     "upstream",
     "user_timeout",

@@ -12,6 +12,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Secret;
+use crate::proto::pem::{BYTE_ORDER_MARK, is_utf16};
 
 use super::plan::{SecretOrigin, SourcedSecret};
 use super::print::NOT_SHOWN;
@@ -22,26 +23,34 @@ use super::values;
 /// The longest secret, in bytes. Far beyond any use; it bounds what a wrong path can make us read.
 const MAX_SECRET: usize = 65_536;
 
-/// Reads a secret from a file, without the line ending that editors leave behind it. Nothing is
-/// read beyond the longest secret.
+/// Reads a secret from a file, [bare](bare_secret) of what editors put around it. Nothing is read
+/// beyond the longest secret.
 ///
 /// # Errors
-/// The file cannot be read, or is longer than any secret.
+/// The file cannot be read, is longer than any secret, or is in UTF-16.
 pub fn read_secret_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     const LINE_ENDING: usize = 2;
-    let limit = MAX_SECRET + LINE_ENDING + 1;
+    let limit = BYTE_ORDER_MARK.len() + MAX_SECRET + LINE_ENDING + 1;
     // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
     File::open(path)?.take(limit as u64).read_to_end(&mut bytes)?;
-    drop_line_ending(&mut bytes);
+    if is_utf16(&bytes) {
+        let why = "it is saved as UTF-16; save it as UTF-8, or as plain text";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    bare_secret(&mut bytes);
     if bytes.len() > MAX_SECRET {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_long()));
     }
     Ok(bytes)
 }
 
-/// Takes the last line ending off a secret, to which it does not belong.
-pub fn drop_line_ending(secret: &mut Vec<u8>) {
+/// Takes off a secret what does not belong to it, wherever it came from: a byte order mark before
+/// it, and one line ending behind it.
+pub fn bare_secret(secret: &mut Vec<u8>) {
+    if secret.starts_with(BYTE_ORDER_MARK) {
+        secret.drain(..BYTE_ORDER_MARK.len());
+    }
     if secret.last() == Some(&b'\n') {
         secret.pop();
         if secret.last() == Some(&b'\r') {
@@ -162,7 +171,11 @@ fn from_file(path: &str, folder: &Path) -> Result<Fetched, Fault> {
 
 fn from_environment(name: String) -> Result<Fetched, Fault> {
     match env::var_os(&name) {
-        Some(value) => Ok((Zeroizing::new(value.into_vec()), SecretOrigin::Environment(name))),
+        Some(value) => {
+            let mut bytes = Zeroizing::new(value.into_vec());
+            bare_secret(&mut bytes);
+            Ok((bytes, SecretOrigin::Environment(name)))
+        }
         None => {
             let message = format!("the environment variable `{name}` is not set");
             let help = "set it, or keep the secret in a file and write file = \"...\"";
@@ -202,7 +215,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("secret");
         let longest = vec![b'k'; MAX_SECRET];
-        let cases: [(&[u8], &[u8]); 6] = [
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"\xef\xbb\xbfkey\r\n", b"key"),
+            (b"\xef\xbb\xbf", b""),
             (b"key", b"key"),
             (b"key\n", b"key"),
             (b"key\r\n", b"key"),
@@ -213,12 +228,18 @@ mod tests {
         for (file, secret) in cases {
             fs::write(&path, file).expect("written");
             assert_eq!(read_secret_file(&path).expect("read").as_slice(), secret);
+            let mut from_elsewhere = file.to_vec();
+            bare_secret(&mut from_elsewhere);
+            assert_eq!(from_elsewhere, secret);
         }
         for more in [&b"k"[..], b"k\n", b"\n\n", b"\r\nk"] {
             fs::write(&path, [&longest[..], more].concat()).expect("written");
             let error = read_secret_file(&path).expect_err("too long");
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{more:?}");
         }
+        fs::write(&path, b"\xff\xfek\0e\0y\0\r\0\n\0").expect("written");
+        let error = read_secret_file(&path).expect_err("another encoding").to_string();
+        assert!(error.contains("UTF-16"), "{error}");
         let endless = read_secret_file(Path::new("/dev/zero")).expect_err("too long");
         assert_eq!(endless.kind(), io::ErrorKind::FileTooLarge);
     }

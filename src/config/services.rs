@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{CONNECT, FORWARD, Service, Upstream, service_name};
+use super::plan::{CONNECT, FORWARD, Limits, Service, Upstream, service_name};
 use super::report::{Fault, Faults};
 use super::secrets::Secrets;
 use super::table::Table;
@@ -21,7 +21,7 @@ use super::values;
 pub(super) struct Around<'a> {
     pub(super) folder: &'a Path,
     pub(super) secrets: &'a Secrets,
-    pub(super) buffer: usize,
+    pub(super) limits: &'a Limits,
 }
 
 /// The timeout `connect` of `forward` and `connect` where nothing is said.
@@ -58,20 +58,25 @@ pub(super) fn read(
     match service.into_inner() {
         Service::Own(Kind::Reply(_)) => {
             let text = needed(table, "text", values::reply_text, (span, "\"...\""), faults)?;
-            Some(Service::Own(Kind::Reply(text.into())))
+            Some(Service::Own(Kind::Reply(text.into_inner().into())))
         }
         Service::Forward { .. } => {
             let to = needed(table, "to", values::targets, (span, "\"tcp://host:port\""), faults);
-            let has_tls = to.iter().flatten().any(|to| matches!(to, Address::Tls(_)));
+            let is_tls = |to: &Address| matches!(to, Address::Tls(_));
+            let has_tls = to.as_ref().is_some_and(|to| to.get_ref().iter().any(is_tls));
             let upstream = upstream(table, has_tls, around, faults);
             let connect = connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner);
-            Some(Service::Forward { to: to?, connect, upstream: Box::new(upstream) })
+            let to = to?;
+            if upstream.tls.server_name.is_none() {
+                reject_nameless(&to, faults);
+            }
+            Some(Service::Forward { to: to.into_inner(), connect, upstream: Box::new(upstream) })
         }
         Service::Connect { .. } => {
             let example = "[\"host:port\"]";
             let targets = needed(table, "targets", values::rules, (span, example), faults)?;
             let connect = connect.map_or(Some(CONNECT_LIMIT), Spanned::into_inner);
-            Some(Service::Connect { targets, connect })
+            Some(Service::Connect { targets: targets.into_inner(), connect })
         }
         own @ Service::Own(_) => Some(own),
     }
@@ -92,14 +97,27 @@ fn needed<T>(
     read: impl FnOnce(DeValue<'_>) -> Result<T, Fault>,
     (span, example): (Range<usize>, &str),
     faults: &mut Faults,
-) -> Option<T> {
+) -> Option<Spanned<T>> {
     if !table.has(key) {
         let message = format!("this service needs `{key}`");
         let help = format!("add a line `{key} = {example}`");
         faults.add(span, Fault::new(message, "this service", help));
         return None;
     }
-    table.take(key, read, faults).map(Spanned::into_inner)
+    table.take(key, read, faults)
+}
+
+/// A target behind TLS has to prove a name, which its host must be where no other is given.
+fn reject_nameless(to: &Spanned<Vec<Address>>, faults: &mut Faults) {
+    for address in to.get_ref() {
+        if let Address::Tls(at) = address
+            && !tls::is_server_name(&at.host)
+        {
+            let message = format!("`{}` cannot be the name of a server", at.host);
+            let help = "write its name as server_name = \"...\" in [listener.upstream]";
+            faults.add(to.span(), Fault::new(message, "not a name", help));
+        }
+    }
 }
 
 /// What an entry says to the exit that it forwards to.

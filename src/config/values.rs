@@ -3,7 +3,6 @@
 //!
 //! A function here sees one value alone; whether values go together is for [`super::check`].
 
-use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use toml::de::{DeArray, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::proto::gate::Digest;
-use crate::proto::http_connect::{Authority, AuthorityError, Rule, RuleError};
+use crate::proto::http_connect::{Authority, AuthorityError, MAX_HEAD, Rule, RuleError};
 use crate::proto::proxy_protocol::trust::TRUSTED_FORMS;
 use crate::proto::proxy_protocol::{Trusted, TrustedError, Version, VersionError};
-use crate::proto::resolver::{DNS_PORT, MAX_SERVERS};
+use crate::proto::resolver::{MAX_SERVERS, Server};
 use crate::proto::service::Kind;
 
 use super::address::Address;
-use super::plan::{MAX_BUFFER, MIN_BUFFER, Service, service_name};
+use super::plan::{MAX_BUFFER, MIN_BUFFER, MIN_HEAD, Service, service_name};
 use super::report::Fault;
 use super::units;
 
@@ -154,9 +153,9 @@ pub(super) fn authority(value: DeValue<'_>) -> Result<Authority, Fault> {
     })
 }
 
-/// Name servers: IP addresses, each with a port unless that is the usual one. An empty list leaves
-/// them to the system.
-pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault> {
+/// Name servers: IP addresses, each with a port unless that is the usual one, and link-local ones
+/// with their zone. An empty list leaves them to the system.
+pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<Server>, Fault> {
     const RIGHT: &str = "write a list such as [\"192.0.2.53\", \"[2001:db8::53]:5353\"]";
     let DeValue::Array(array) = value else {
         return Err(wrong_type(&value, "a list", RIGHT));
@@ -167,9 +166,8 @@ pub(super) fn name_servers(value: DeValue<'_>) -> Result<Vec<SocketAddr>, Fault>
     }
     let server = |element: Spanned<DeValue<'_>>| {
         let text = text(element.into_inner())?;
-        let usual_port = |_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
-        let server = text.parse().or_else(usual_port).ok();
-        server.filter(|server| server.port() != 0).ok_or_else(|| {
+        let server: Option<Server> = text.parse().ok();
+        server.filter(|server| server.address.port() != 0).ok_or_else(|| {
             let message = format!("`{text}` is not the address of a name server");
             Fault::new(message, "not an IP address", RIGHT)
         })
@@ -264,13 +262,20 @@ pub(super) fn count(value: DeValue<'_>, range: RangeInclusive<usize>) -> Result<
 
 /// Bytes of a buffer: a whole number, or a text such as `64KiB`.
 pub(super) fn buffer(value: DeValue<'_>) -> Result<usize, Fault> {
-    let DeValue::String(text) = &value else {
-        return count(value, MIN_BUFFER..=MAX_BUFFER);
-    };
-    let (least, most) = (units::show_size(MIN_BUFFER), units::show_size(MAX_BUFFER));
+    size(value, MIN_BUFFER..=MAX_BUFFER)
+}
+
+/// Bytes of a head of HTTP CONNECT, written likewise.
+pub(super) fn head(value: DeValue<'_>) -> Result<usize, Fault> {
+    size(value, MIN_HEAD..=MAX_HEAD)
+}
+
+fn size(value: DeValue<'_>, range: RangeInclusive<usize>) -> Result<usize, Fault> {
+    let DeValue::String(text) = &value else { return count(value, range) };
+    let (least, most) = (units::show_size(*range.start()), units::show_size(*range.end()));
     let right = format!("write a size from \"{least}\" to \"{most}\"");
     match units::parse_size(text) {
-        Ok(size) if (MIN_BUFFER..=MAX_BUFFER).contains(&size) => Ok(size),
+        Ok(size) if range.contains(&size) => Ok(size),
         Ok(_) => Err(Fault::new(format!("{text} is out of range"), "out of range", right)),
         Err(error) => Err(Fault::new(error.to_string(), "not a size", right)),
     }

@@ -9,6 +9,7 @@
 //! Invariant: it is counted in the total from the beginning, and by its address when that is known;
 //! however it ends, both are settled.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -16,13 +17,14 @@ use std::time::Instant;
 
 use super::DaemonSource;
 use super::connection::{Connection, Offer};
-use super::host::Phase;
+use super::host::{Host, Phase};
 use crate::net::listener::Peer;
 use crate::net::reactor::{Context, Next};
 use crate::net::socket::Stream;
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Readiness};
 use crate::proto::proxy_protocol::{self, Announced, HEADER_LIMIT, Malformed};
+use crate::proto::quote::{Quoted, Value};
 use crate::proto::reason::CloseReason;
 
 /// An accepted connection without its header.
@@ -35,8 +37,12 @@ pub struct Arrival {
     until: Option<Instant>,
     /// Keeps a descriptor free for the connection onward.
     reserved: Option<OwnedFd>,
+    /// How many of our own calls have led here.
+    depth: u8,
     /// Whether the proxy has ended its side.
     is_cut: bool,
+    /// Whether anything came.
+    has_heard: bool,
 }
 
 /// Why there will be no header.
@@ -60,7 +66,22 @@ impl Arrival {
         let limits = [timeouts.proxy.or(timeouts.idle), timeouts.lifetime];
         let limit = limits.into_iter().flatten().min();
         let until = limit.and_then(|limit| now.checked_add(limit));
-        Self { stream: Some(stream), peer: proxy, offer, until, reserved: None, is_cut: false }
+        Self {
+            stream: Some(stream),
+            peer: proxy,
+            offer,
+            until,
+            reserved: None,
+            depth: 0,
+            is_cut: false,
+            has_heard: false,
+        }
+    }
+
+    /// Remembers how many of our own calls have led here.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -71,10 +92,19 @@ impl Arrival {
 
     /// Registers the socket.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        context.host.admissions.begin();
         let Some(stream) = &mut self.stream else { return Next::Close };
         match context.register_duplex(stream, Side::Remote) {
-            Ok(()) => Next::Wait,
+            Ok(()) => {
+                let proxy = self.peer.address().map(|address| address.ip());
+                let waker = context.waker();
+                if let Some(gone) = context.host.admissions.wait_for_name(waker, proxy) {
+                    context.wake(gone);
+                }
+                Next::Wait
+            }
             Err(error) => {
+                context.host.admissions.counts.accept_failures += 1;
                 self.turn_away(&error, context);
                 Next::Close
             }
@@ -89,12 +119,29 @@ impl Arrival {
     /// Looks whether the header is whole, and begins the connection when it is.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         if context.host.phase == Phase::Stopping {
-            self.turn_away(&CloseReason::Stopped, context);
+            context.host.admissions.leave(context.waker(), None);
+            let (name, peer) = (Value(&self.offer.name), &self.peer);
+            log::info!(
+                "closed listener={name} peer={peer} reason={}",
+                Quoted(CloseReason::Stopped)
+            );
+            return Next::Close;
+        }
+        if context.host.admissions.is_leaving(context.waker()) {
+            self.turn_away(&CloseReason::MadeRoom, context);
             return Next::Close;
         }
         match self.hear(context.now) {
             Ok(None) => return Next::Wait,
             Ok(Some(announced)) => self.begin(announced, context),
+            Err(NoHeader::Cut | NoHeader::Failed(_)) if !self.has_heard => {
+                let waker = context.waker();
+                let Host { admissions, .. } = &mut *context.host;
+                admissions.counts.silent += 1;
+                admissions.leave(waker, None);
+                let (name, peer) = (Value(&self.offer.name), &self.peer);
+                log::debug!("silent listener={name} peer={peer}");
+            }
             Err(reason) => {
                 context.host.admissions.counts.bad_proxy_headers += 1;
                 self.turn_away(&reason, context);
@@ -117,6 +164,7 @@ impl Arrival {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             outcome => outcome?,
         };
+        self.has_heard |= waiting > 0;
         match proxy_protocol::read(&bytes[..waiting])? {
             Some((announced, len)) => {
                 stream.read_exact(&mut bytes[..len])?;
@@ -140,19 +188,23 @@ impl Arrival {
             }
         };
         if let Err(error) = context.deregister(&mut stream) {
+            context.host.admissions.counts.accept_failures += 1;
             return self.turn_away(&error, context);
         }
-        if let Err(reason) = context.host.admissions.name(&self.peer) {
-            return self.turn_away(&reason, context);
+        match context.host.admissions.name(self.offer.source_of(&self.peer)) {
+            Ok(gone) => gone.into_iter().for_each(|gone| context.wake(gone)),
+            Err(reason) => return self.turn_away(&reason, context),
         }
+        // It waits on as what it becomes.
+        context.host.admissions.pass(context.waker());
         let (peer, offer) = (self.peer.clone(), Rc::clone(&self.offer));
         let connection = Connection::new(stream, peer, offer, challenge, context.now);
-        let connection = connection.with_reserve(self.reserved.take());
+        let connection = connection.with_reserve(self.reserved.take()).at_depth(self.depth);
         context.spawn(DaemonSource::Connection(connection));
     }
 
-    fn turn_away(&self, reason: &dyn std::fmt::Display, context: &mut Context<'_, DaemonSource>) {
-        context.host.admissions.leave_unnamed();
+    fn turn_away(&self, reason: &dyn fmt::Display, context: &mut Context<'_, DaemonSource>) {
+        context.host.admissions.leave(context.waker(), None);
         context.watch(&self.offer.name, &self.peer).report(&Event::Refused(reason));
     }
 }

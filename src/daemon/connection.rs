@@ -1,6 +1,8 @@
 //! An accepted connection: a session between a socket and a service, and who is at its other side.
 
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig;
 
 use super::DaemonSource;
+use super::admissions::Counts;
 use super::host::{Host, Nonces, Phase};
 use crate::net::forward::{Forward, Targets};
 use crate::net::listener::Peer;
@@ -23,8 +26,15 @@ use crate::proto::gate::{CHALLENGE_LEN, Challenge, Keyring};
 use crate::proto::introduction::{Introduced, Line};
 use crate::proto::pipe::Pipe;
 use crate::proto::proxy_protocol::{Addresses, Client, Trusted, Version};
+use crate::proto::resolver::Requester;
 use crate::proto::service::Kind;
-use crate::proto::session::{Admission, CloseReason, Session, StateName, Step, Timeouts};
+use crate::proto::session::{Admission, CloseReason, Reached, Session, StateName, Step, Timeouts};
+
+/// What closing a connection costs, with its line in the log, in nanoseconds.
+const CLOSE_COST: u64 = 8_000;
+
+/// How many secrets are tried against an answer in no more time than a request takes.
+const QUICKLY_TRIED: usize = 64;
 
 /// What one listener offers, shared by its connections.
 pub struct Offer {
@@ -71,6 +81,15 @@ impl Service {
         !matches!(self, Self::Own(_))
     }
 
+    /// Writes where the bytes of a peer would go that was not let in.
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::Forward { targets, .. } => targets.write_route(0, f),
+            Self::Connect { .. } => f.write_str(" target=-"),
+        }
+    }
+
     /// The end for a peer that was let in `now`.
     fn local_end(&self, now: Instant) -> Local {
         match self {
@@ -92,6 +111,18 @@ impl Offer {
     pub fn is_announced_by(&self, peer: &Peer) -> bool {
         let address = || peer.address().map(|address| address.ip());
         self.proxies.iter().any(|trusted| trusted.covers(address()))
+    }
+
+    /// The address that this peer is counted under: the announced one where there is one. A process of
+    /// this machine has none, and neither has a proxy that speaks for itself, because all its clients
+    /// come from there.
+    #[must_use]
+    pub fn source_of(&self, peer: &Peer) -> Option<IpAddr> {
+        match peer.announced() {
+            Some(Addresses { source, .. }) => Some(source.ip().to_canonical()),
+            None if self.is_announced_by(peer) => None,
+            None => peer.address().map(|address| address.ip()),
+        }
     }
 
     /// What the gate asks next; of no meaning where there is none.
@@ -132,6 +163,8 @@ pub struct Connection {
     offer: Rc<Offer>,
     /// The place of the connection onward among the descriptors, until that is begun.
     reserved: Option<OwnedFd>,
+    /// How many of our own calls have led here.
+    depth: u8,
 }
 
 impl Connection {
@@ -159,7 +192,13 @@ impl Connection {
             Rc::clone(&offer.timeouts),
             now,
         );
-        Self { session, peer, offer, reserved: None }
+        Self { session, peer, offer, reserved: None, depth: 0 }
+    }
+
+    /// Remembers how many of our own calls have led here.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 
     /// Keeps `reserved` for the connection onward, so that it finds a descriptor.
@@ -170,8 +209,12 @@ impl Connection {
 
     /// Registers the socket, and sends the challenge.
     pub fn start(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        context.host.admissions.begin();
         match self.session.remote().register(context) {
-            Ok(()) => self.run(context),
+            Ok(()) => {
+                self.wait_to_be_served(context);
+                self.run(context)
+            }
             Err(error) => {
                 self.close(context, CloseReason::Failed(Side::Remote, error.kind()));
                 Next::Close
@@ -192,16 +235,37 @@ impl Connection {
         }
     }
 
+    /// As long as the peer was not let in, it may have to make room for others.
+    fn wait_to_be_served(&mut self, context: &mut Context<'_, DaemonSource>) {
+        if self.session.is_served() {
+            return;
+        }
+        let (waker, from) = (context.waker(), self.offer.source_of(&self.peer));
+        if let Some(gone) = context.host.admissions.wait(waker, from) {
+            context.wake(gone);
+        }
+    }
+
     /// Lets the session move what it can.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
+        let waits = !self.session.is_served();
         let step = if context.host.phase == Phase::Stopping {
             Step::Close(CloseReason::Stopped)
+        } else if waits && context.host.admissions.is_leaving(context.waker()) {
+            Step::Close(CloseReason::MadeRoom)
         } else {
+            // What a call has come to counts before any deadline does.
+            if self.is_calling() {
+                self.calls_onward(context);
+            }
             match self.run_session(context) {
                 Step::Wait if self.calls_onward(context) => self.run_session(context),
                 step => step,
             }
         };
+        if waits && self.session.is_served() {
+            context.host.admissions.pass(context.waker());
+        }
         match step {
             Step::Wait => Next::Wait,
             Step::Again => Next::Again,
@@ -227,10 +291,37 @@ impl Connection {
         [self.session.deadline(), call].into_iter().flatten().min()
     }
 
+    /// Whether its next run may be a handshake, on either side, or the search for a secret among many.
+    #[inline]
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        if self.session.state_name() == StateName::AuthPending {
+            let has_many = |keyring: &Rc<Keyring>| keyring.len() > QUICKLY_TRIED;
+            return self.session.is_securing() || self.offer.keyring.as_ref().is_some_and(has_many);
+        }
+        match self.session.local_ref() {
+            Local::Forward(forward) => forward.end_ref().is_securing(),
+            Local::Unmade(_) | Local::Service(_) | Local::Exit(_) => false,
+        }
+    }
+
+    /// Whether a call onward is on its way, so that this turn may bring its outcome.
+    fn is_calling(&self) -> bool {
+        self.session.state_name() == StateName::Established
+            && match self.session.local_ref() {
+                Local::Forward(forward) => forward.end_ref().is_dialing(),
+                Local::Exit(exit) => exit.onward_ref().is_some_and(Forward::is_dialing),
+                Local::Unmade(_) | Local::Service(_) => false,
+            }
+    }
+
     fn run_session(&mut self, context: &mut Context<'_, DaemonSource>) -> Step {
-        let now = context.now;
+        let (now, mut left) = (context.now, context.slice);
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
-        self.session.run(&mut Turn { now, pool, clock: &host.clock, watch })
+        let mut turn = Turn { now, pool, clock: &host.clock, watch };
+        let step = self.session.run_within(&mut left, &mut turn);
+        context.spend_bytes(context.slice - left);
+        step
     }
 
     /// Takes the call to a forwarding target a step further, once the peer is admitted. Whether
@@ -242,6 +333,7 @@ impl Connection {
         match (self.session.local(), &self.offer.service) {
             (Local::Forward(introduced), _) => {
                 let has_settled = introduced.end().advance(&mut self.reserved, context);
+                note_calls(introduced.end(), self.depth, context);
                 if has_settled {
                     introduced.begin(introduced.end_ref().targets().deadline(context.now));
                     self.announce(context);
@@ -250,11 +342,16 @@ impl Connection {
             }
             (Local::Exit(exit), Service::Connect { user_timeout, .. }) => {
                 if let Some(target) = exit.wanted() {
-                    let call = Forward::to(target, *user_timeout);
+                    let address = self.peer.address().map(|address| address.ip());
+                    let call = Forward::to(target, *user_timeout, Requester::client(address));
                     exit.begin(call);
                 }
-                let reserved = &mut self.reserved;
-                exit.onward().is_some_and(|forward| forward.advance(reserved, context))
+                let Some(forward) = exit.onward() else { return false };
+                let has_settled = forward.advance(&mut self.reserved, context);
+                if note_calls(forward, self.depth, context) {
+                    exit.note_progress(context.now);
+                }
+                has_settled
             }
             _ => false,
         }
@@ -278,15 +375,43 @@ impl Connection {
     }
 
     fn close(&mut self, context: &mut Context<'_, DaemonSource>, reason: CloseReason) {
-        let now = context.now;
+        context.spend(CLOSE_COST);
+        let (now, waker) = (context.now, context.waker());
         let (pool, host, watch) = context.parts(&self.offer.name, &self.peer);
         let Host { clock, admissions, .. } = host;
         self.session.dispose(&mut Turn { now, pool, clock, watch }, &reason);
-        admissions.leave(&self.peer);
-        if self.session.is_at_gate() && reason != CloseReason::Stopped {
-            admissions.counts.refused_at_gate += 1;
+        admissions.leave(waker, self.offer.source_of(&self.peer));
+        self.count(&reason, &mut admissions.counts);
+    }
+
+    /// Counts what became of the peer.
+    fn count(&self, reason: &CloseReason, counts: &mut Counts) {
+        if matches!(reason, CloseReason::Stopped | CloseReason::MadeRoom) {
+            return;
+        }
+        if self.session.left_silently(reason) {
+            counts.silent += 1;
+            return;
+        }
+        match self.session.reached() {
+            Reached::Nothing => counts.refused_by_tls += 1,
+            Reached::Gate => counts.refused_at_gate += 1,
+            Reached::Inside if matches!(reason, CloseReason::Failed(Side::Local, _)) => {
+                counts.failed += 1;
+            }
+            Reached::Inside if self.session.local_ref().has_declined() => {
+                counts.refused_requests += 1;
+            }
+            Reached::Inside => {}
         }
     }
+}
+
+/// Remembers where the calls of a connection come from, in case they arrive here. Whether there are new
+/// ones.
+fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) -> bool {
+    let noted = forward.new_calls().map(|local| context.host.own_calls.note(local, depth));
+    noted.count() > 0
 }
 
 impl End for Local {
@@ -331,6 +456,19 @@ impl End for Local {
             Self::Service(service) => service.dispose(pool),
             Self::Forward(forward) => forward.dispose(pool),
             Self::Exit(exit) => exit.dispose(pool),
+        }
+    }
+
+    fn has_declined(&self) -> bool {
+        matches!(self, Self::Exit(exit) if exit.has_declined())
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmade(offer) => offer.service.write_route(f),
+            Self::Service(service) => service.write_route(f),
+            Self::Forward(forward) => forward.write_route(f),
+            Self::Exit(exit) => exit.write_route(f),
         }
     }
 }

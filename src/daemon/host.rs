@@ -8,7 +8,9 @@ use rand::rngs::SysRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::admissions::Admissions;
+use super::loops::Loops;
 use super::open_error::OpenError;
+use super::own_calls::OwnCalls;
 use crate::net::clock::SystemClock;
 use crate::net::reactor::Next;
 use crate::net::resolver::Names;
@@ -24,6 +26,12 @@ pub struct Host {
     pub admissions: Admissions,
     /// What is known of host names.
     pub names: Names,
+    /// Whom datagram services may answer.
+    pub loops: Loops,
+    /// Connections that the daemon has made, in case they come back to it.
+    pub own_calls: OwnCalls,
+    /// How many listeners are open, or about to be again.
+    pub listening: usize,
     /// Whether to go on.
     pub phase: Phase,
     /// Why a listener could not begin, for whoever starts the daemon.
@@ -51,7 +59,10 @@ impl Host {
     /// What a listener does next that tried to register itself.
     pub fn begin_listening(&mut self, name: &str, outcome: io::Result<()>) -> Next {
         match outcome {
-            Ok(()) => Next::Wait,
+            Ok(()) => {
+                self.listening += 1;
+                Next::Wait
+            }
             Err(error) => {
                 self.failure = Some(OpenError::Register { name: name.to_owned(), error });
                 Next::Close
@@ -59,10 +70,15 @@ impl Host {
         }
     }
 
+    /// A listener has closed: whoever waited there before the stop was let in.
+    pub fn end_listening(&mut self) {
+        self.listening -= 1;
+    }
+
     /// Whether there is nothing left to wait for.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.phase != Phase::Running && self.admissions.open() == 0
+        self.phase != Phase::Running && self.admissions.open() == 0 && self.listening == 0
     }
 }
 

@@ -1,225 +1,218 @@
-//! The log: an observer that writes lines, and a writer that never blocks.
+//! The log: an observer that writes lines. How they get to standard error, [`log_queue`] knows.
 //!
-//! Lines are put in a bounded queue and written after each turn, as far as whoever reads standard
-//! error takes them. Nothing waits for a reader: where the queue is full, lines are dropped, and
-//! how many is said as soon as there is room again.
+//! Whatever a peer can cause is throttled, and whatever it can fill stands in a line as
+//! [`quote`](crate::proto::quote) says.
+//!
+//! [`log_queue`]: super::log_queue
 
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::env;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use log::{Level, LevelFilter, Record};
 
-use super::throttle::Throttle;
-use crate::proto::event::{Event, Observer, Subject};
+pub use super::log_queue::LogQueue;
+use super::throttle::{Kind, Throttle};
+use crate::proto::event::{Event, Observer, Subject, Summary};
+use crate::proto::quote::{Line, Quoted, QuotedBytes, Value};
 use crate::proto::reason::{CloseReason, Side};
 
-/// How many bytes of log may wait for a reader.
-const QUEUE_LIMIT: usize = 256 * 1024;
-
-/// What one write may be without blocking on a pipe that `poll` called writable: POSIX promises
-/// that this much fits (`PIPE_BUF` on Linux).
-const PIECE: usize = 4096;
-
-/// When to try again where standard error takes no more. Nothing tells when it does: a file or a
-/// terminal cannot be waited for beside the sockets.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// How long the end of the program waits for a reader of its last lines.
-const LAST_WORDS_MS: u8 = 250;
+/// The target of the lines that show every turn of the loop.
+const DETAIL: &str = "turnstile::loop";
 
 /// Writes what happens as lines, one for each connection that ends.
 pub struct LogObserver {
-    refusals: Throttle,
-    failures: Throttle,
+    throttle: Rc<RefCell<Throttle>>,
+    /// The peer of the line that is made, as it stands there.
+    peer: String,
 }
 
+/// What a line begins with, how grave that is, and what it counts as.
+type Head = (&'static str, Level, Kind);
+
 impl LogObserver {
-    /// An observer that writes through the `log` crate.
+    /// An observer that writes through the `log` crate as much as `throttle` lets through.
     #[must_use]
-    pub fn new() -> Self {
-        Self { refusals: Throttle::default(), failures: Throttle::default() }
+    pub fn new(throttle: Rc<RefCell<Throttle>>) -> Self {
+        Self { throttle, peer: String::new() }
+    }
+
+    /// Writes a line, if one of its level and kind may be said.
+    fn tell(&mut self, head: Head, subject: &Subject<'_>, rest: fmt::Arguments<'_>) {
+        let (word, level, kind) = head;
+        if !log::log_enabled!(level) {
+            return;
+        }
+        self.peer.clear();
+        let _ = write!(self.peer, "{}", subject.peer);
+        let Self { throttle, peer } = self;
+        if throttle.borrow_mut().passes(subject.name, kind, peer, Instant::now()) {
+            log::log!(level, "{word} listener={} peer={peer} {rest}", Value(subject.name));
+        }
     }
 }
 
-impl Default for LogObserver {
-    fn default() -> Self {
-        Self::new()
+/// How the end of a connection is told.
+fn head(end: &Summary<'_>) -> Head {
+    if end.left_silently {
+        ("silent", Level::Debug, Kind::Refused)
+    } else if matches!(end.reason, CloseReason::Failed(Side::Local, _)) {
+        ("failed", Level::Warn, Kind::Failed)
+    } else if end.was_declined {
+        ("closed", Level::Info, Kind::Declined)
+    } else if end.was_admitted || *end.reason == CloseReason::Stopped {
+        ("closed", Level::Info, Kind::Closed)
+    } else {
+        ("refused", Level::Info, Kind::Refused)
     }
 }
 
 impl Observer for LogObserver {
     fn wants_detail(&self) -> bool {
-        log::log_enabled!(target: "turnstile::loop", log::Level::Trace)
+        log::log_enabled!(target: DETAIL, Level::Trace)
     }
 
     fn observe(&mut self, turn: u64, subject: &Subject<'_>, event: &Event<'_>) {
-        let Subject { key, name, peer } = subject;
+        let refused = |kind| ("refused", Level::Warn, kind);
         match event {
-            Event::Closed(end) if matches!(end.reason, CloseReason::Failed(Side::Local, _)) => {
-                if let Some(kept_back) = self.failures.pass(Instant::now()) {
-                    log::warn!("failed listener={name} peer={peer} {end}{kept_back}");
-                }
-            }
-            Event::Closed(end) if end.was_admitted => {
-                log::info!("closed listener={name} peer={peer} {end}");
-            }
-            Event::Closed(end) => {
-                if log::log_enabled!(log::Level::Info)
-                    && let Some(kept_back) = self.refusals.pass(Instant::now())
-                {
-                    log::info!("refused listener={name} peer={peer} {end}{kept_back}");
-                }
-            }
+            Event::Closed(end) => self.tell(head(end), subject, format_args!("{end}")),
             Event::Refused(reason) => {
-                if let Some(kept_back) = self.refusals.pass(Instant::now()) {
-                    log::warn!(
-                        "refused listener={name} peer={peer} reason=\"{reason}\"{kept_back}"
-                    );
-                }
+                let reason = Quoted(reason);
+                self.tell(refused(Kind::Refused), subject, format_args!("reason={reason}"));
+            }
+            Event::Denied { target, reason } => {
+                let (target, reason) = (Value(target), Quoted(reason));
+                let rest = format_args!("target={target} reason={reason}");
+                self.tell(refused(Kind::Denied), subject, rest);
+            }
+            Event::Trouble(what) => {
+                let reason = Quoted(what);
+                self.tell(refused(Kind::Own), subject, format_args!("reason={reason}"));
             }
             Event::Message(bytes) => {
-                log::info!("message listener={name} peer={peer} text=\"{}\"", bytes.escape_ascii());
+                let (text, head) = (QuotedBytes(bytes), ("message", Level::Info, Kind::Message));
+                self.tell(head, subject, format_args!("text={text}"));
             }
-            detail => match key {
-                Some(key) => {
-                    log::trace!(target: "turnstile::loop", "turn {turn} #{key} {name} {peer} {detail}");
+            detail => {
+                let Subject { key, name, peer } = subject;
+                match key {
+                    Some(key) => {
+                        log::trace!(target: DETAIL, "turn {turn} #{key} {name} {peer} {detail}");
+                    }
+                    None => log::trace!(target: DETAIL, "turn {turn} {detail}"),
                 }
-                None => log::trace!(target: "turnstile::loop", "turn {turn} {detail}"),
-            },
+            }
         }
     }
 }
 
-/// Starts logging to standard error through a queue, at the level that `RUST_LOG` says, else at
-/// `default`. The caller [flushes](LogQueue::flush).
+/// Says what `throttle` held back, where that is due or `is_last`. Answers when to do so again.
+pub fn tell_held_back(throttle: &mut Throttle, is_last: bool) -> Option<Duration> {
+    let left = throttle.report_at()?.saturating_duration_since(Instant::now());
+    if !left.is_zero() && !is_last {
+        return Some(left);
+    }
+    for line in throttle.report() {
+        log::warn!("{line}");
+    }
+    None
+}
+
+/// Starts logging to standard error, at the level that `RUST_LOG` says, else at `default`. The caller
+/// [flushes](LogQueue::flush).
 #[must_use]
 pub fn start(default: &str) -> LogQueue {
-    let queue = LogQueue::default();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
+    start_with(default, LogQueue::new(false))
+}
+
+/// The same for a command whose loop knows nothing of a log: each line is written as it comes, as far as
+/// that needs no waiting.
+#[must_use]
+pub fn start_eager(default: &str) -> LogQueue {
+    start_with(default, LogQueue::new(true))
+}
+
+fn start_with(default: &str, queue: LogQueue) -> LogQueue {
+    let asked = env::var_os("RUST_LOG");
+    let filter = filter(asked.as_ref());
+    let libraries = queue.libraries();
+    env_logger::Builder::new()
+        .parse_filters(filter.as_deref().unwrap_or(default))
         .target(env_logger::Target::Pipe(Box::new(queue.clone())))
-        .format_target(false)
+        .format(move |line, record| {
+            if is_foreign(record) && !may_pass(&libraries, record) {
+                return Ok(());
+            }
+            let (time, level) = (line.timestamp(), record.level());
+            writeln!(line, "[{time} {level:<5}] {}", Line(record.args()))
+        })
         .init();
+    if let (Some(asked), None) = (asked, filter) {
+        let asked = Quoted(asked.to_string_lossy());
+        log::warn!("RUST_LOG={asked} is no level and no list of target=level: `{default}` holds");
+    }
     queue
 }
 
-/// The lines that wait to be written to standard error.
-#[derive(Clone, Default)]
-pub struct LogQueue(Arc<Mutex<Lines>>);
-
-#[derive(Default)]
-struct Lines {
-    waiting: Vec<u8>,
-    dropped: u64,
+/// Whether a library has written it, and not because somebody asked for details.
+fn is_foreign(record: &Record<'_>) -> bool {
+    record.level() <= Level::Warn && !record.target().starts_with("turnstile")
 }
 
-impl LogQueue {
-    /// Writes as much as standard error takes without blocking. Answers when to try again, where
-    /// something is left.
-    #[must_use]
-    pub fn flush(&self) -> Option<Duration> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.waiting.is_empty() && lines.dropped == 0 {
-            return None;
-        }
-        lines.write_to(&mut io::stderr(), PollTimeout::ZERO);
-        (!lines.waiting.is_empty()).then_some(RETRY)
-    }
-
-    /// Writes the rest before the program ends, with some patience for whoever reads it.
-    pub fn finish(&self) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.write_to(&mut io::stderr(), PollTimeout::from(LAST_WORDS_MS));
-    }
+/// Peers can make libraries warn, too.
+fn may_pass(throttle: &Mutex<Throttle>, record: &Record<'_>) -> bool {
+    let crate_name = record.target().split("::").next().unwrap_or_default();
+    throttle.lock().is_ok_and(|mut it| it.passes(crate_name, Kind::Own, "", Instant::now()))
 }
 
-impl Lines {
-    fn write_to(&mut self, output: &mut (impl Write + AsFd), timeout: PollTimeout) {
-        self.write_waiting(output, timeout);
-        if self.waiting.is_empty() && self.dropped > 0 {
-            let dropped = std::mem::take(&mut self.dropped);
-            self.waiting
-                .extend(format!("{dropped} log lines were lost: nobody read them\n").bytes());
-            self.write_waiting(output, timeout);
-        }
-    }
-
-    fn write_waiting(&mut self, output: &mut (impl Write + AsFd), timeout: PollTimeout) {
-        let mut written = 0;
-        while written < self.waiting.len() && is_writable(output, timeout) {
-            let piece = &self.waiting[written..self.waiting.len().min(written + PIECE)];
-            match output.write(piece) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody will ever read it.
-                Err(_) => written = self.waiting.len(),
-            }
-        }
-        self.waiting.drain(..written);
-    }
+/// What is asked for, where that says something.
+fn filter(asked: Option<&OsString>) -> Option<String> {
+    let text = asked?.to_str()?.trim();
+    let (directives, _expression) = text.split_once('/').unwrap_or((text, ""));
+    let mut directives =
+        directives.split(',').map(str::trim).filter(|it| !it.is_empty()).peekable();
+    (directives.peek().is_some() && directives.all(is_directive)).then(|| text.to_owned())
 }
 
-/// A line comes in one `write`; it is queued whole or not at all.
-impl Write for LogQueue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.waiting.len() + line.len() <= QUEUE_LIMIT {
-            lines.waiting.extend_from_slice(line);
-        } else {
-            lines.dropped += 1;
+/// Whether it is a level, `target=level`, or a target that there is.
+fn is_directive(directive: &str) -> bool {
+    const TARGETS: [&str; 6] =
+        ["turnstile", "rustls", "mio", "hickory_proto", "aws_lc_rs", "rustls_native_certs"];
+    let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    match directive.split_once('=') {
+        Some((target, level)) => {
+            let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"_:-.".contains(&byte);
+            !target.is_empty() && target.trim().bytes().all(is_path) && is_level(level.trim())
         }
-        Ok(line.len())
+        None => {
+            let first = directive.split("::").next();
+            is_level(directive) || first.is_some_and(|it| TARGETS.contains(&it))
+        }
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn is_writable(output: &impl AsFd, timeout: PollTimeout) -> bool {
-    let mut descriptors = [PollFd::new(output.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut descriptors, timeout).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
-    fn a_pipe_that_nobody_reads_costs_lines_and_not_the_loop() {
-        let (mut reader, mut writer) = io::pipe().expect("a pipe");
-        let mut queue = LogQueue::default();
-        let line = [b'x'; 1024];
-        for _ in 0..1000 {
-            queue.write_all(&line).expect("queued or dropped");
+    fn what_says_nothing_means_the_default() {
+        for asked in
+            ["", " ", "\"info\"", "'debug'", "inof", "info,,=,/", "=info", "turnstile=loud"]
+        {
+            assert_eq!(filter(Some(&asked.into())), None, "{asked}");
         }
-        let mut lines = queue.0.lock().expect("one thread");
-        lines.write_to(&mut writer, PollTimeout::ZERO);
-        assert!(!lines.waiting.is_empty(), "a pipe holds 64 KiB, the queue had 256");
-        assert_eq!(lines.dropped, 1000 - (QUEUE_LIMIT / line.len()) as u64);
-
-        let mut read = 0;
-        while !lines.waiting.is_empty() {
-            read += reader.read(&mut [0; 65536]).expect("what was written");
-            lines.write_to(&mut writer, PollTimeout::ZERO);
+        for asked in
+            ["info", " WARN ", "off", "info,turnstile::loop=trace", "rustls=debug", "turnstile"]
+        {
+            let expected = Some(asked.trim().to_owned());
+            assert_eq!(filter(Some(&asked.into())), expected, "{asked}");
         }
-        drop(writer);
-        let mut rest = String::new();
-        reader.read_to_string(&mut rest).expect("text");
-        assert!(rest.ends_with("744 log lines were lost: nobody read them\n"), "{read}");
-    }
-
-    #[test]
-    fn the_last_write_tells_what_was_lost() {
-        let (mut reader, mut writer) = io::pipe().expect("a pipe");
-        let mut lines = Lines { waiting: b"a line\n".to_vec(), dropped: 3 };
-        lines.write_to(&mut writer, PollTimeout::ZERO);
-        drop(writer);
-        let mut written = String::new();
-        reader.read_to_string(&mut written).expect("text");
-        assert_eq!(written, "a line\n3 log lines were lost: nobody read them\n");
+        assert_eq!(filter(None), None);
     }
 }

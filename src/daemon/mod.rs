@@ -11,10 +11,14 @@
 //! | [`connection`] | an accepted connection: a session between a socket and a service |
 //! | [`tls`] | from a listener's plan to what rustls works by |
 //! | [`datagrams`] | a UDP service |
+//! | [`loops`] | whom it may answer, so that no two services answer each other for ever |
+//! | [`own_calls`] | connections of our own that come back to us |
+//! | [`revival`] | when to bind a listening socket anew that has died |
 //! | [`admissions`] | the limits on connections, and who was turned away |
+//! | [`waiting`] | those who were not admitted, and who of them makes room for others |
 //! | [`manager`] | tells systemd, or who stands in for it, how far the daemon has come |
 //! | [`stop`] | signals, and the drain that follows |
-//! | [`log`], [`throttle`] | the observer that writes the log, and the writer that never blocks |
+//! | [`log`], [`throttle`], [`log_queue`] | the observer that writes the log, how often, and how its lines get out |
 
 pub mod acceptor;
 pub mod admissions;
@@ -24,12 +28,17 @@ pub mod datagrams;
 pub mod host;
 pub mod listeners;
 pub mod log;
+pub mod log_queue;
+pub mod loops;
 pub mod manager;
 pub mod open_error;
+pub mod own_calls;
+pub mod revival;
 pub mod start;
 pub mod stop;
 pub mod throttle;
 pub mod tls;
+pub mod waiting;
 
 use std::time::Instant;
 
@@ -45,7 +54,10 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
+pub use listeners::check_hosts;
+pub use open_error::OpenError;
 pub use start::{Daemon, StartError};
+pub use tls::check;
 
 /// Everything that lives in the daemon's reactor. Connections are many and stand in the slab
 /// itself; the others are few and boxed, so that they do not make its entries larger.
@@ -106,9 +118,20 @@ impl Source for DaemonSource {
             Self::Connection(connection) => connection.deadline(),
             Self::Arrival(arrival) => arrival.deadline(),
             Self::Acceptor(acceptor) => acceptor.deadline(),
-            Self::Datagrams(_) => None,
+            Self::Datagrams(datagrams) => datagrams.deadline(),
             Self::Queries(queries) => queries.deadline(),
             Self::Stop(stop) => stop.deadline(),
+        }
+    }
+
+    fn takes_long(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.takes_long(),
+            Self::Arrival(_)
+            | Self::Acceptor(_)
+            | Self::Datagrams(_)
+            | Self::Queries(_)
+            | Self::Stop(_) => false,
         }
     }
 }

@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 use super::host::Phase;
 use super::{DaemonSource, manager};
 use crate::net::reactor::{Context, Next};
-use crate::net::signal::StopSignals;
+use crate::net::signal::{Asked, StopSignals};
 
 /// The signal handler.
 pub struct Stop {
     signals: StopSignals,
     drain: Duration,
     drain_ends: Option<Instant>,
+    /// Whether its end was seen: those who were heard from in the same turn have theirs first.
+    is_over: bool,
 }
 
 impl Stop {
     /// A handler that lets open connections go on for `drain` after the first signal.
     #[must_use]
     pub fn new(signals: StopSignals, drain: Duration) -> Self {
-        Self { signals, drain, drain_ends: None }
+        Self { signals, drain, drain_ends: None, is_over: false }
     }
 
     /// Registers for the signals.
@@ -30,15 +32,26 @@ impl Stop {
         Next::Wait
     }
 
-    /// Goes on to the next phase for each signal, and when the drain is over.
+    /// Goes on to the next phase for each signal that asks for it, and when the drain is over.
     pub fn run(&mut self, context: &mut Context<'_, DaemonSource>) -> Next {
         let before = context.host.phase;
-        for _ in 0..self.signals.take() {
-            self.next_phase(context);
+        let asked: Vec<Asked> = self.signals.hear().collect();
+        for asked in asked {
+            match asked {
+                Asked::Stop => self.next_phase(context),
+                Asked::Reload => log::warn!(
+                    "SIGHUP: a running daemon does not read its configuration again yet; it goes on \
+                     with the one that it has, and a restart takes up a changed one"
+                ),
+                Asked::Nothing(name) => log::info!("{name} asks for nothing that is known here"),
+            }
         }
         if let Phase::Draining(until) = context.host.phase
             && until <= context.now
         {
+            if !std::mem::replace(&mut self.is_over, true) && !self.drain.is_zero() {
+                return Next::Again;
+            }
             context.host.phase = Phase::Stopping;
             log::warn!(
                 "the drain is over: {} connections are closed",

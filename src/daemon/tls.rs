@@ -5,18 +5,27 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, DistinguishedName, Error, ServerConfig};
 
 use super::open_error::{OpenError, TlsError};
 use crate::config::{
-    Address, ClientAuth, Clients, HostPort, Tls, Version, plan, system_authorities,
+    Address, Authorities, ClientAuth, Clients, HostPort, Plan, Tls, Version, plan,
+    system_authorities,
 };
 use crate::net::forward::Secure;
+use crate::net::tls::chain::Chain;
 use crate::net::tls::chooser::Chooser;
 use crate::net::tls::client::{Client, server_name};
 use crate::net::tls::identity::Allowed;
 use crate::net::tls::key_log::KeyLogFile;
+use crate::net::tls::purpose::Role;
+use crate::net::tls::shown::Remembering;
 use crate::net::tls::ticket::Ticketer;
+use crate::net::tls::verifier;
+
+/// The most bytes that the names of authorities may have together (RFC 8446, section 4.2.4, allows
+/// 65,535, and other extensions want room).
+const MAX_HINTS: usize = 60_000;
 
 /// What the listener called `name` speaks.
 ///
@@ -33,7 +42,9 @@ pub fn server_config(
         .with_protocol_versions(&versions)?;
     let builder = match &tls.clients {
         None => builder.with_no_client_auth(),
-        Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+        Some(clients) => {
+            builder.with_client_cert_verifier(Arc::new(Remembering(verifier(clients)?)))
+        }
     };
     let certified: Vec<_> = tls.credentials.iter().map(|it| Arc::clone(&it.certified)).collect();
     let mut config = builder.with_cert_resolver(Arc::new(Chooser::new(&certified)));
@@ -51,6 +62,31 @@ pub fn server_config(
         config.key_log = Arc::clone(key_log) as _;
     }
     Ok(Arc::new(config))
+}
+
+/// Makes everything that the listeners of `plan` need for TLS, and throws it away: whether they can
+/// be opened as far as that goes is thereby known. Reads the system's list of authorities, where one
+/// of them needs it.
+///
+/// # Errors
+/// What stands in the way of one.
+pub fn check(plan: &Plan) -> Result<(), OpenError> {
+    for listener in &plan.listeners {
+        let wrong =
+            |error: Error| OpenError::Tls { name: listener.name.clone(), error: error.into() };
+        if let Some(tls) = &listener.tls {
+            server_config(&listener.name, tls, None).map_err(wrong)?;
+        }
+        let plan::Service::Forward { to, .. } = &listener.service else { continue };
+        if let Some(upstream) = upstream(listener, None)? {
+            for to in to {
+                if let Address::Tls(at) = to {
+                    upstream.secure(listener, at)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a listener speaks TLS with its targets.
@@ -75,14 +111,17 @@ pub fn upstream(
     let prepare = || -> Result<UpstreamConfig, TlsError> {
         let roots = match &tls.ca {
             _ if tls.insecure => None,
-            Some((_, roots)) => Some(Arc::clone(roots)),
+            Some((_, authorities)) => Some(Arc::clone(&authorities.roots)),
             None => Some(Arc::new(system_authorities()?)),
         };
+        let known = tls.ca.as_ref().map(|(_, authorities)| authorities.certificates.clone());
         let client = Client {
             roots,
+            authorities: known.unwrap_or_default(),
+            revoked: tls.revoked.iter().flat_map(|it| it.lists.clone()).collect(),
             credential: tls.credential.as_ref().map(|it| Arc::clone(&it.certified)),
             versions: Version::only(None),
-            alpn: Vec::new(),
+            alpn: tls.alpn.clone(),
             key_log: key_log.cloned(),
             resumes: true,
         };
@@ -115,18 +154,32 @@ fn ticketer(name: &str, tls: &Tls) -> Result<Arc<dyn ProducesTickets>, Error> {
 
 fn verifier(clients: &Clients) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let lists: Vec<_> = clients.revoked.iter().flat_map(|it| it.lists.clone()).collect();
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.roots), provider)
-        .with_crls(lists)
-        .only_check_end_entity_revocation()
-        .enforce_revocation_expiration();
+    let authorities = &clients.authorities;
+    let lists: Vec<_> = clients.revoked.iter().flat_map(|it| &it.lists).collect();
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider)
+            .with_crls(lists.iter().copied().cloned())
+            .enforce_revocation_expiration()
+            .clear_root_hint_subjects()
+            .add_root_hint_subjects(hints(authorities));
     let builder = match clients.auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required => builder,
     };
-    let sound = builder.build().map_err(|error| Error::General(error.to_string()))?;
+    let plain = builder.build().map_err(|error| Error::General(error.to_string()))?;
+    let chain = Chain::new(Role::Client, Arc::clone(&authorities.roots), &authorities.certificates)
+        .with_lists(lists)?;
+    let sound = Arc::new(verifier::Clients::new(chain, plain));
     if clients.allow.is_empty() {
         return Ok(sound);
     }
     Ok(Arc::new(Allowed::new(sound, clients.allow.clone())))
+}
+
+/// The authorities whose certificates clients are told to show; none, which is any, where their names
+/// would not fit into the message.
+fn hints(authorities: &Authorities) -> Vec<DistinguishedName> {
+    let names = authorities.names();
+    let len: usize = names.iter().map(|name| name.as_ref().len() + size_of::<u16>()).sum();
+    if len > MAX_HINTS { Vec::new() } else { names }
 }

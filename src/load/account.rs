@@ -13,7 +13,9 @@ use super::outcome::{
 };
 use super::packed::{pack, read_histogram};
 use super::plan::{Activity, Plan};
+use super::profile::Arrivals;
 use super::statistics::{Cause, Failures, Interval, Phase, Recorder, new_histogram};
+use super::traffic::Traffic;
 
 /// What the connections of a run still had in hand when it ended.
 #[derive(Debug, Default)]
@@ -85,6 +87,7 @@ pub fn settle(host: &Host, remains: &Remains, beginning: Beginning) -> Outcome {
         datagrams: Strays { duplicates: recorder.strays.duplicates, late: recorder.strays.late },
         least_service_ns: recorder.least_service(),
         tls_resumed: recorder.resumed(),
+        traffic: traffic(host),
         limit: None,
         errors: counts(failures),
         error_examples: examples(failures),
@@ -152,6 +155,16 @@ fn part(plan: &Plan, beginning: Beginning, began: Instant, seconds: f64) -> Part
     Part { id, run: plan.run.clone(), began: began.to_string(), seconds }
 }
 
+fn traffic(host: &Host) -> Traffic {
+    let recorder = &host.recorder;
+    let request = host.plan.exchange.payload().len() as u64;
+    Traffic {
+        sent_bytes: recorder.completed() * request,
+        connections: host.spread(),
+        ..recorder.traffic().clone()
+    }
+}
+
 fn asked(plan: &Plan) -> Asked {
     let activity = match plan.activity {
         Activity::Requests => "requests",
@@ -168,6 +181,7 @@ fn asked(plan: &Plan) -> Asked {
         payload_bytes: plan.exchange.payload().len() as u64,
         expect: plan.exchange.expectation().to_string(),
         warm_up_seconds: plan.warm_up.as_secs_f64(),
+        schedule: schedule(plan),
         auth: plan.gate.as_ref().map_or("none", |(_, digest)| digest.name()).to_owned(),
         timeout_seconds: (!plan.adapts).then_some(plan.timeout.as_secs_f64()),
     }
@@ -196,6 +210,18 @@ fn counts(failures: &Failures) -> BTreeMap<String, u64> {
 
 fn examples(failures: &Failures) -> BTreeMap<String, String> {
     by_cause(|cause| failures.example(cause).map(str::to_owned))
+}
+
+/// How the rate goes, where a figure does not say it.
+fn schedule(plan: &Plan) -> Option<String> {
+    let profile = plan.profile.as_ref().map(ToString::to_string);
+    match plan.arrivals {
+        Arrivals::Uniform => profile,
+        Arrivals::Poisson(seed) => {
+            let rate = profile.or(plan.rate.map(|rate| rate.to_string())).unwrap_or_default();
+            Some(format!("{rate}, arrivals poisson (seed {seed})"))
+        }
+    }
 }
 
 fn by_cause<T>(of: impl Fn(Cause) -> Option<T>) -> BTreeMap<String, T> {

@@ -317,7 +317,7 @@ impl Judgement {
             Self::Better => "better, more than noise",
             Self::Worse => "WORSE, more than noise",
             Self::Same => "no more than noise",
-            Self::Unknown => "too few intervals to tell: measure longer",
+            Self::Unknown => "too few intervals: measure longer",
             Self::NotComparable => "asked for something else: no verdict",
         }
     }

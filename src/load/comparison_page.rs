@@ -2,32 +2,37 @@
 
 use std::fmt::Write;
 
-use super::compare::{Comparison, Judgement};
+use serde::Serialize;
 
-/// The comparison as text.
+use super::compare::{Change, Comparison, Judgement};
+use super::html::assemble;
+use super::lines::Page;
+
+/// The comparison as text, in lines of at most `width` columns where that is 80 or more.
 #[must_use]
-pub fn text(comparison: &Comparison) -> String {
-    let mut text = String::new();
-    for (name, side) in [("Before", &comparison.before), ("After", &comparison.after)] {
-        let _ = writeln!(text, "{name:<8}{} ({}, {})", side.file, side.target, side.started);
+pub fn text(comparison: &Comparison, width: usize) -> String {
+    let mut page = Page::new(width);
+    for (name, side) in [("Before  ", &comparison.before), ("After   ", &comparison.after)] {
+        page.wrap(name, 8, &format!("{} ({}, {})", side.file, side.target, side.started));
     }
     if !comparison.settings.is_empty() {
-        text.push_str(
-            "\nThey were asked for different things, so nothing is said of the server:\n",
-        );
+        let what = "They were asked for different things, so nothing is said of the server:";
+        page.text.push('\n');
+        page.wrap("", 0, what);
         for setting in &comparison.settings {
-            let name = setting.name.replace('_', " ");
-            let _ = writeln!(text, "  {name:<18}{} -> {}", setting.before, setting.after);
+            let name = format!("  {:<18}", setting.name.replace('_', " "));
+            page.wrap(&name, 20, &format!("{} -> {}", setting.before, setting.after));
         }
     }
-    let _ = writeln!(text, "\n{:<8}{:>14}{:>14}{:>10}", "", "before", "after", "change");
+    let text = &mut page.text;
+    let _ = writeln!(text, "\n{:<8}{:>12}{:>12}{:>9}", "", "before", "after", "change");
     for change in &comparison.changes {
         let (before, after) = (change.show(change.before), change.show(change.after));
         let (name, relative) = (change.name, change.show_relative());
         let verdict = change.judgement.describe();
-        let _ = writeln!(text, "{name:<8}{before:>14}{after:>14}{relative:>10}  {verdict}");
+        let _ = writeln!(text, "{name:<8}{before:>12}{after:>12}{relative:>9}  {verdict}");
     }
-    text
+    page.text
 }
 
 /// The comparison as JSON.
@@ -38,15 +43,32 @@ pub fn json(comparison: &Comparison) -> String {
     text
 }
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;\
-margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;\
-text-align:right;border-bottom:1px solid #8886}td:first-child,th:first-child,td:last-child,\
-th:last-child{text-align:left}.worse{color:#c22}.better{color:#283}code{overflow-wrap:anywhere}";
+const PAGE: &str = include_str!("comparison.html");
+
+/// What the page shows.
+#[derive(Serialize)]
+struct Figures<'a> {
+    title: &'static str,
+    comparison: &'a Comparison,
+    changes: Vec<Row>,
+}
+
+/// One figure of two runs, in words.
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    before: String,
+    after: String,
+    relative: String,
+    verdict: &'static str,
+    judgement: Judgement,
+}
 
 /// The comparison as a page.
-#[must_use]
-pub fn page(comparison: &Comparison) -> String {
+///
+/// # Errors
+/// A figure has no form in JSON.
+pub fn page(comparison: &Comparison) -> Result<String, String> {
     let title = match comparison.verdict {
         Judgement::Worse => "Worse than before",
         Judgement::Better => "Better than before",
@@ -54,47 +76,16 @@ pub fn page(comparison: &Comparison) -> String {
         Judgement::Unknown => "Too few intervals to tell",
         Judgement::NotComparable => "Asked for different things",
     };
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-    );
-    for (name, side) in [("Before", &comparison.before), ("After", &comparison.after)] {
-        let [file, target, started] =
-            [&side.file, &side.target, &side.started].map(|it| escape(it));
-        let _ = writeln!(page, "<p>{name}: <code>{file}</code>, {target}, {started}</p>");
-    }
-    if !comparison.settings.is_empty() {
-        page.push_str("<h2>Different settings</h2>\n<table>\n<tr><th>setting<th>before<th>after\n");
-        for setting in &comparison.settings {
-            let name = escape(&setting.name.replace('_', " "));
-            let (before, after) = (escape(&setting.before), escape(&setting.after));
-            let _ = writeln!(page, "<tr><td>{name}<td>{before}<td>{after}");
-        }
-        page.push_str("</table>\n");
-    }
-    page.push_str("<h2>Changes</h2>\n<table>\n<tr><th><th>before<th>after<th>change<th>verdict\n");
-    for change in &comparison.changes {
-        let class = match change.judgement {
-            Judgement::Worse => "worse",
-            Judgement::Better => "better",
-            _ => "",
-        };
-        let (before, after) = (change.show(change.before), change.show(change.after));
-        let (name, relative) = (change.name, change.show_relative());
-        let verdict = change.judgement.describe();
-        let _ = writeln!(
-            page,
-            "<tr class=\"{class}\"><td>{name}<td>{before}<td>{after}<td>{relative}<td>{verdict}"
-        );
-    }
-    page.push_str("</table>\n</body>\n</html>\n");
-    page
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let row = |change: &Change| Row {
+        name: change.name,
+        before: change.show(change.before),
+        after: change.show(change.after),
+        relative: change.show_relative(),
+        verdict: change.judgement.describe(),
+        judgement: change.judgement,
+    };
+    let changes = comparison.changes.iter().map(row).collect();
+    assemble(PAGE, &Figures { title, comparison, changes })
 }
 
 #[cfg(test)]
@@ -109,12 +100,13 @@ mod tests {
         let mut after = outcome_of(&[2_000]);
         after.asked.payload_bytes = 4096;
         let comparison = compare(("a<b>.json", &before), ("b.json", &after));
-        let text = text(&comparison);
+        let text = text(&comparison, 80);
         assert!(text.starts_with("Before  a<b>.json (tcp://127.0.0.1:9, 2026"), "{text}");
         assert!(text.contains("payload bytes     64 -> 4096"), "{text}");
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        let page = page(&comparison);
-        assert!(page.contains("a&lt;b&gt;.json") && page.contains("Different settings"));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let page = page(&comparison).expect("sound");
+        assert!(page.contains("a\\u003cb>.json") && !page.contains("a<b>.json"), "{page}");
+        assert!(page.contains("\"title\":\"Asked for different things\""), "{page}");
         let value: serde_json::Value = serde_json::from_str(&json(&comparison)).expect("JSON");
         assert_eq!(value["verdict"], "not_comparable");
         assert_eq!(value["settings"][0]["name"], "payload_bytes");

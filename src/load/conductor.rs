@@ -9,6 +9,7 @@ use super::host::{Host, Stage};
 use super::panel::Panel;
 use super::plan::{Activity, Length};
 use super::tester::Usage;
+use crate::config::units::show_duration;
 use crate::net::reactor::{Context, Next, Source};
 use crate::net::signal::StopSignals;
 
@@ -25,6 +26,9 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// not fill the memory with them.
 const COARSEN_AFTER: usize = 200;
 
+/// A run that counts its requests ends where for so many timeouts none had its reply.
+const SILENT_TIMEOUTS: u32 = 3;
+
 /// The source that leads all others.
 pub struct Conductor {
     signals: StopSignals,
@@ -33,6 +37,8 @@ pub struct Conductor {
     interval: Duration,
     next_interval: Option<Instant>,
     opened: Instant,
+    /// When the number of replies last grew, and to what.
+    last_count: (Instant, u64),
 }
 
 impl Conductor {
@@ -43,10 +49,18 @@ impl Conductor {
     pub fn new(panel: Option<Panel>, length: Length, now: Instant) -> io::Result<Self> {
         let interval = match length {
             Length::Time(length) => (length / INTERVALS).max(SHORTEST_INTERVAL),
-            Length::Requests(_) => SHORTEST_INTERVAL,
+            Length::Requests(..) => SHORTEST_INTERVAL,
         };
         let signals = StopSignals::new()?;
-        Ok(Self { signals, panel, next_beat: now, interval, next_interval: None, opened: now })
+        Ok(Self {
+            signals,
+            panel,
+            next_beat: now,
+            interval,
+            next_interval: None,
+            opened: now,
+            last_count: (now, 0),
+        })
     }
 
     /// It has entered the slab.
@@ -127,6 +141,7 @@ impl Conductor {
                 }
             }
             Stage::Loading => {
+                self.limit_count(now, host);
                 let end = host.recorder.window().and_then(|window| window.end);
                 if let Some(end) = end.filter(|end| *end <= now) {
                     host.close_window(end);
@@ -136,14 +151,36 @@ impl Conductor {
             Stage::Draining => {
                 self.end_window(now, host);
                 let end = host.recorder.window().and_then(|window| window.end).unwrap_or(now);
-                let waiting = host.pace.as_ref().map_or(0, |pace| pace.waiting(now));
-                let is_drained = host.outstanding == 0 && waiting == 0;
+                let is_drained = host.outstanding == 0 && !host.has_waiting(now);
                 if is_drained || now >= end + host.plan.timeout {
                     self.finish(now, host);
                 }
             }
             Stage::Over => {}
         }
+    }
+
+    /// Ends a run that counts its requests where they do not come: the time is up, or nothing has
+    /// been answered for so long that nothing will be.
+    fn limit_count(&mut self, now: Instant, host: &mut Host) {
+        let Length::Requests(count, limit) = host.plan.length else { return };
+        let Some(window) = host.recorder.window() else { return };
+        let replies = host.recorder.replies();
+        if replies > self.last_count.1 {
+            self.last_count = (now, replies);
+        }
+        let since = self.last_count.0.max(window.begin);
+        let silence = host.plan.timeout.saturating_mul(SILENT_TIMEOUTS);
+        let why = if now >= window.begin + limit {
+            format!("the time was up, {}; --duration sets it", show_duration(limit))
+        } else if now >= since + silence {
+            format!("nothing was answered for {}", show_duration(silence))
+        } else {
+            return;
+        };
+        host.cut_short = Some(format!("The run ended after {replies} of {count} requests: {why}."));
+        host.close_window(now);
+        self.end_window(now, host);
     }
 
     /// Closes the books of the window, once.

@@ -10,17 +10,22 @@
 //! byte in the reply to the oldest request in flight, says all about what has been checked. Datagrams
 //! come in any order, or not at all, or twice: a [ledger](Ledger) says what each of them is.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::framing::Reader;
 use super::ledger::{Kind, Ledger};
 use super::payload::{Exchange, Expected};
 use super::reply::{self, Fault};
 use crate::proto::end::{End, Progress, Turn};
 use crate::proto::pipe::Pipe;
+
+/// How long the first connections wait whether the server speaks first.
+const GREETING_WAIT: Duration = Duration::from_millis(500);
 
 /// What all connections of a run send and expect.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub struct Work {
     /// How far the numbers of one connection's requests lie apart: there are as many series of
     /// numbers as connections, and no number is used twice.
     pub stride: u64,
+    /// Whether the server says something before it is asked, once that is known.
+    pub greets: Cell<Option<bool>>,
     /// Whether nothing is sent, so that what comes is no reply to anything, and no fault.
     pub only_listens: bool,
 }
@@ -47,6 +54,10 @@ pub struct Sample {
     pub first_byte: Instant,
     /// When the last one was.
     pub done: Instant,
+    /// How many bytes the reply had.
+    pub size: usize,
+    /// Its status, where it is HTTP's, else 0.
+    pub status: u16,
 }
 
 /// A request that is not finished.
@@ -114,6 +125,14 @@ pub struct Generator {
     is_sending: bool,
     /// How much of the oldest request's reply has come and was right.
     received: usize,
+    /// Where in a reply it is whose length is not known beforehand.
+    reader: Option<Reader>,
+    /// When the last byte of a reply came that ends with a silence.
+    last_byte: Option<Instant>,
+    /// Since when it waits for what a server says that speaks first.
+    greeted_since: Option<Instant>,
+    /// The peer has said that it answers nothing more here.
+    is_last: bool,
     finished: Vec<Sample>,
     admitted: Option<Instant>,
     fault: Option<Fault>,
@@ -138,6 +157,7 @@ impl Generator {
         let datagrams = work.datagrams.then(Box::default);
         Self {
             datagrams,
+            reader: work.exchange.reader(),
             work,
             next_number: first_number,
             granted: VecDeque::new(),
@@ -148,6 +168,9 @@ impl Generator {
             passed_on: 0,
             is_sending: false,
             received: 0,
+            last_byte: None,
+            greeted_since: None,
+            is_last: false,
             finished: Vec::new(),
             has_been_told: false,
             admitted: None,
@@ -175,10 +198,27 @@ impl Generator {
         self.granted.len() + self.granted_at_once + self.again.len() + self.in_flight.len()
     }
 
-    /// When the oldest request in flight was sent.
+    /// When the oldest request in flight was sent; or since when the server's greeting is awaited.
     #[must_use]
     pub fn waiting_since(&self) -> Option<Instant> {
-        self.in_flight.front().map(|request| request.sent)
+        let sent = self.in_flight.front().map(|request| request.sent);
+        sent.or(self.greeted_since.filter(|_| self.work.greets.get() == Some(true)))
+    }
+
+    /// When to run even if nothing comes: a silence is then long enough to mean something.
+    #[must_use]
+    pub fn wakes_at(&self) -> Option<Instant> {
+        let silence = self.work.exchange.silence().unwrap_or_default();
+        // Where another has found meanwhile that there is none, this one has yet to hear of it.
+        let greeting = self.greeted_since.filter(|_| self.work.greets.get() != Some(true));
+        let reply = self.last_byte.map(|last| last + silence);
+        reply.or(greeting.map(|since| since + GREETING_WAIT))
+    }
+
+    /// Whether the peer has said that it answers nothing more on this connection.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// The requests that are not finished.
@@ -279,7 +319,11 @@ impl Generator {
         let mut bytes = to.bytes();
         let work = Rc::clone(&self.work);
         let mut scratch = Vec::new();
-        while !bytes.is_empty() {
+        if self.greeted_since.is_some() {
+            self.take_greeting(bytes)?;
+            bytes = &[];
+        }
+        while !bytes.is_empty() && !self.is_last {
             let Some(oldest) = self.in_flight.front_mut() else {
                 if work.only_listens {
                     self.has_been_told = true;
@@ -291,13 +335,29 @@ impl Generator {
                 return Err(self.fail(Fault::Unasked(bytes.len())));
             };
             oldest.first_byte.get_or_insert(now);
-            let expected = work.exchange.reply(oldest.number, &mut scratch);
-            match reply::check(expected, self.received, bytes, false) {
+            let number = oldest.number;
+            let checked = match &mut self.reader {
+                Some(reader) => match reader.feed(bytes) {
+                    Ok(fed) if !fed.is_whole => Ok((fed.taken, false)),
+                    Ok(fed) => match work.exchange.refuses(reader.status()) {
+                        Some(why) => Err(Fault::Malformed(why)),
+                        None => Ok((fed.taken, true)),
+                    },
+                    Err(malformed) => Err(Fault::Malformed(malformed.0)),
+                },
+                None => {
+                    let expected = work.exchange.reply(number, &mut scratch);
+                    reply::check(expected, self.received, bytes, false)
+                }
+            };
+            match checked {
                 Ok((taken, is_whole)) => {
                     bytes = &bytes[taken..];
                     self.received += taken;
                     if is_whole {
                         self.finish_oldest(now);
+                    } else if work.exchange.silence().is_some() {
+                        self.last_byte = Some(now);
                     }
                 }
                 Err(fault) => return Err(self.fail(fault)),
@@ -331,10 +391,8 @@ impl Generator {
         match (kind, likeliest) {
             (Kind::Reply(place), likeliest) => {
                 let is_known = work.exchange.replies_differ();
-                self.finish_datagram(
-                    if is_known { place } else { likeliest.unwrap_or(place) },
-                    now,
-                );
+                let place = if is_known { place } else { likeliest.unwrap_or(place) };
+                self.finish_datagram(place, bytes.len(), now);
             }
             (Kind::Late(number, sent), _) => {
                 datagrams.ledger.note_late(number);
@@ -348,29 +406,93 @@ impl Generator {
         }
     }
 
-    fn finish_datagram(&mut self, place: usize, now: Instant) {
+    fn finish_datagram(&mut self, place: usize, size: usize, now: Instant) {
         let Some(request) = self.in_flight.remove(place) else { return };
         if let Some(datagrams) = &mut self.datagrams {
             let took = now.saturating_duration_since(request.sent);
             datagrams.ledger.note_answered(request.number, took);
         }
-        self.finish(request, now);
+        self.finish(request, size, now);
+    }
+
+    /// Takes what a server says that speaks first, up to a whole line of it; what comes with it
+    /// belongs to it.
+    fn take_greeting(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(reader) = &mut self.reader else { return Ok(()) };
+        let mut is_whole = false;
+        while !bytes.is_empty() {
+            match reader.feed(bytes) {
+                Ok(fed) => {
+                    // `220-` goes on, and `220 ` is the last line (RFC 5321, 4.2.1).
+                    let goes_on = matches!(bytes, [a, b, c, b'-', ..]
+                        if [a, b, c].iter().all(|byte| byte.is_ascii_digit()));
+                    bytes = &bytes[fed.taken..];
+                    is_whole = fed.is_whole && !goes_on;
+                }
+                Err(malformed) => return Err(self.fail(Fault::Malformed(malformed.0))),
+            }
+        }
+        self.work.greets.set(Some(true));
+        if is_whole {
+            self.greeted_since = None;
+            self.admitted = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Waits for a greeting where there may be one; answers whether it may begin.
+    fn is_greeted(&mut self, now: Instant) -> bool {
+        if self.admitted.is_some() {
+            return true;
+        }
+        let since = *self.greeted_since.get_or_insert(now);
+        let is_silent = match self.work.greets.get() {
+            Some(greets) => !greets,
+            None => now >= since + GREETING_WAIT,
+        };
+        if is_silent {
+            self.work.greets.set(Some(false));
+            self.greeted_since = None;
+            self.admitted = Some(Instant::now());
+        }
+        is_silent
+    }
+
+    /// Ends a reply that ends with a silence, or with the stream.
+    fn end_reply(&mut self, has_stream_ended: bool, now: Instant) {
+        let silence = self.work.exchange.silence();
+        let is_over = match (self.last_byte, silence) {
+            (Some(last), Some(silence)) => has_stream_ended || now >= last + silence,
+            _ => {
+                let received = self.received;
+                has_stream_ended
+                    && self.reader.as_ref().is_some_and(|it| it.ends_with_stream(received))
+            }
+        };
+        if is_over && !self.in_flight.is_empty() {
+            let done = self.last_byte.unwrap_or_else(Instant::now);
+            self.is_last |= has_stream_ended;
+            self.finish_oldest(done);
+        }
     }
 
     fn finish_oldest(&mut self, now: Instant) {
         if let Some(request) = self.in_flight.pop_front() {
-            self.finish(request, now);
+            let size = std::mem::take(&mut self.received);
+            self.is_last |= self.reader.as_ref().is_some_and(Reader::is_last);
+            self.last_byte = None;
+            self.finish(request, size, now);
         }
     }
 
-    fn finish(&mut self, request: Request, now: Instant) {
-        self.received = 0;
+    fn finish(&mut self, request: Request, size: usize, now: Instant) {
+        let status = self.reader.as_ref().map_or(0, Reader::status);
         let first_byte = request.first_byte.unwrap_or(now);
         let Request { due, sent, .. } = request;
         if self.refills {
             self.granted_at_once += 1;
         }
-        self.finished.push(Sample { due, sent, first_byte, done: now });
+        self.finished.push(Sample { due, sent, first_byte, done: now, size, status });
     }
 
     /// Passes on what was granted, as far as there is room. A datagram goes alone. What a reply that
@@ -394,6 +516,9 @@ impl Generator {
 
     /// Begins the next request, if one is granted.
     fn begin_request(&mut self, heard: Option<Instant>) -> bool {
+        if self.is_last || self.greeted_since.is_some() {
+            return false;
+        }
         if let Some(request) = self.again.pop_front() {
             self.in_flight.push_back(request);
             self.passed_on = 0;
@@ -426,12 +551,14 @@ impl End for Generator {
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
         let mut moved = 0;
-        if self.admitted.is_none() {
-            self.admitted = Some(Instant::now());
-        }
+        self.is_greeted(turn.now);
         let heard = (!to.is_empty()).then(Instant::now);
         if let Some(now) = heard {
             moved += self.receive(now, to, turn)?;
+        }
+        self.end_reply(to.is_drained(), turn.now);
+        if to.is_drained() && self.is_last {
+            return Ok(Progress::Moved(moved));
         }
         if to.is_drained() {
             let received = self.received;
@@ -474,7 +601,8 @@ mod tests {
     impl Bench {
         fn new(request: &[u8], expectation: Expectation, block: usize) -> Self {
             let exchange = Exchange::new(Payload::Fixed(request.to_vec()), expectation);
-            let work = Work { exchange, datagrams: false, stride: 1, only_listens: false };
+            let greets = Cell::new(Some(false));
+            let work = Work { exchange, datagrams: false, stride: 1, only_listens: false, greets };
             Self {
                 generator: Generator::new(Rc::new(work), 0),
                 to: Pipe::new(),
@@ -579,6 +707,89 @@ mod tests {
         let sample = bench.finished().pop().expect("finished");
         assert_eq!(sample.due, due);
         assert!(sample.sent > due && sample.done >= sample.first_byte);
+    }
+
+    fn framed(framing: &str) -> Bench {
+        Bench::new(b"a", framing.parse().expect("well formed"), 64)
+    }
+
+    #[test]
+    fn a_reply_that_says_that_it_is_the_last_lets_nothing_more_begin() {
+        let mut bench = framed("http");
+        bench.generator.grant(None);
+        bench.generator.grant(None);
+        bench.exchange().expect("sends");
+        assert_eq!(bench.sent(), b"aa");
+        bench.generator.grant(None);
+        let reply = b"HTTP/1.1 503 No\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
+        bench.reply(reply).expect("a reply");
+        bench.to.end();
+        bench.exchange().expect("no fault");
+        let sample = bench.finished().pop().expect("finished");
+        assert_eq!((sample.status, sample.size), (503, reply.len()));
+        assert!(bench.generator.is_last());
+        assert_eq!((bench.generator.outstanding(), bench.sent()), (2, vec![]));
+    }
+
+    #[test]
+    fn the_end_of_the_stream_ends_a_reply_that_has_no_other() {
+        for (framing, reply) in [("http", &b"HTTP/1.1 200 OK\r\n\r\nabc"[..]), ("idle:1s", b"abc")]
+        {
+            let mut bench = framed(framing);
+            bench.generator.grant(None);
+            bench.exchange().expect("sends");
+            bench.reply(reply).expect("a reply");
+            assert_eq!(bench.finished().len(), 0);
+            bench.to.end();
+            bench.exchange().expect("no fault");
+            assert_eq!(bench.finished().len(), 1, "{framing}");
+            assert_eq!(bench.exchange().expect("nothing more"), Progress::Moved(0));
+        }
+    }
+
+    #[test]
+    fn a_silence_ends_a_reply_at_its_last_byte() {
+        let mut bench = framed("idle:1ms");
+        bench.generator.grant(None);
+        bench.exchange().expect("sends");
+        bench.reply(b"some").expect("a part");
+        let wakes = bench.generator.wakes_at().expect("a silence to wait for");
+        while Instant::now() < wakes {
+            std::hint::spin_loop();
+        }
+        bench.exchange().expect("a silence");
+        let sample = bench.finished().pop().expect("finished");
+        assert_eq!(sample.done + Duration::from_millis(1), wakes);
+        assert_eq!((sample.size, bench.generator.wakes_at()), (4, None));
+    }
+
+    #[test]
+    fn what_a_server_says_first_is_no_reply() {
+        let mut bench = framed(r"until:\n");
+        Rc::get_mut(&mut bench.generator.work).expect("alone").greets.set(None);
+        bench.generator.grant(None);
+        bench.exchange().expect("waits");
+        assert!(bench.generator.wakes_at().is_some() && bench.generator.admitted().is_none());
+        assert_eq!(bench.sent(), b"");
+        bench.reply(b"220-one\n220 tw").expect("half a greeting");
+        assert_eq!(bench.sent(), b"");
+        bench.reply(b"o\n").expect("the rest");
+        assert_eq!((bench.sent(), bench.generator.work.greets.get()), (b"a".to_vec(), Some(true)));
+        bench.reply(b"250 ok\n").expect("a reply");
+        assert_eq!(bench.finished().len(), 1);
+    }
+
+    #[test]
+    fn one_connection_finds_for_all_that_nobody_speaks_first() {
+        let mut bench = framed(r"until:\n");
+        Rc::get_mut(&mut bench.generator.work).expect("alone").greets.set(None);
+        bench.generator.grant(None);
+        bench.exchange().expect("waits");
+        bench.generator.work.greets.set(Some(false));
+        assert!(bench.generator.wakes_at().is_some(), "it has yet to hear of it");
+        bench.exchange().expect("begins");
+        assert_eq!((bench.sent(), bench.generator.wakes_at()), (b"a".to_vec(), None));
+        assert!(bench.generator.admitted().is_some());
     }
 
     #[test]

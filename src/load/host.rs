@@ -1,6 +1,8 @@
 //! What all sources of a run share: the plan, the stage the run is in, and the records.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +13,14 @@ use super::ledger::RoundTrips;
 use super::pace::{Pace, Window};
 use super::places::Place;
 use super::plan::{Activity, Length, Plan};
+use super::profile::Profile;
 use super::statistics::{Cause, Phase, Recorder};
 use super::tester::Usage;
 use crate::config::Address;
 use crate::net::clock::SystemClock;
+use crate::net::dial::Target;
 use crate::net::reactor::Waker;
+use crate::net::socket::Socket;
 use crate::proto::gate::Secret;
 use crate::proto::session::Timeouts;
 
@@ -73,6 +78,14 @@ pub enum Stage {
     Over,
 }
 
+/// Where one connection goes.
+pub enum Places {
+    /// To the first of these that answers.
+    Streams(Vec<Target>),
+    /// To the first of these that there is a way to.
+    Datagrams(Vec<SocketAddr>),
+}
+
 /// What all sources of a run share.
 pub struct Host {
     /// What is asked for.
@@ -113,12 +126,16 @@ pub struct Host {
     pub outstanding: usize,
     /// Whether any connection was ever there.
     pub has_connected: bool,
+    /// How many connections were opened to each place, where they are spread over all.
+    pub connected: Vec<u64>,
     /// How often none could be opened.
     pub connect_failures: usize,
     /// The run cannot go on: why.
     pub failure: Option<(Cause, String)>,
     /// Whether somebody stopped it.
     pub interrupted: bool,
+    /// Why a run that counts its requests was ended before it had counted them all.
+    pub cut_short: Option<String>,
     /// The source that conducts the others.
     pub conductor: Option<Waker>,
     /// The source that wakes connections on schedule, in an open loop.
@@ -152,7 +169,9 @@ impl Host {
             _ if plan.times_responses() => Phase::Response,
             _ => Phase::Request,
         };
+        let may_be_greeted = plan.exchange.may_be_greeted() && plan.gate.is_none();
         let work = Work {
+            greets: Cell::new((!may_be_greeted).then_some(false)),
             exchange: plan.exchange.clone(),
             datagrams: matches!(plan.address, Address::Udp(_)),
             stride: plan.connections as u64,
@@ -183,9 +202,11 @@ impl Host {
             settled: 0,
             outstanding: 0,
             has_connected: false,
+            connected: Vec::new(),
             connect_failures: 0,
             failure: None,
             interrupted: false,
+            cut_short: None,
             conductor: None,
             pacer: None,
             usage_before: None,
@@ -207,18 +228,22 @@ impl Host {
         let begin = now + self.plan.warm_up;
         let end = match (self.plan.length, self.plan.rate) {
             (Length::Time(length), _) => Some(begin + length),
-            (Length::Requests(count), Some(rate)) => {
+            (Length::Requests(count, _), Some(rate)) => {
                 Some(begin + Duration::from_secs_f64(count as f64 / rate))
             }
-            (Length::Requests(_), None) => None,
+            (Length::Requests(..), None) => None,
         };
         self.stage = Stage::Loading;
         self.recorder.open_window(Window { begin, end });
         if let Some(rate) = self.plan.rate {
+            let profile = self.plan.profile.clone().unwrap_or_else(|| Profile::constant(rate));
             // Whole periods before the window, so that it begins with a request.
-            let warm_up = (self.plan.warm_up.as_secs_f64() * rate).floor() / rate;
+            let rate = profile.first_rate();
+            let warm_up = (self.plan.warm_up.as_secs_f64() * rate).floor() / rate.max(1e-9);
+            let warm_up = Duration::from_secs_f64(warm_up);
             let end = end.expect("an open loop has an end");
-            self.pace = Some(Pace::new(rate, begin - Duration::from_secs_f64(warm_up), end));
+            let profile = profile.after(warm_up);
+            self.pace = Some(Pace::new(profile, self.plan.arrivals, begin - warm_up, end));
         }
     }
 
@@ -239,6 +264,12 @@ impl Host {
             (None, Some(_)) => None,
             (None, None) => (self.stage < Stage::Draining).then_some(None),
         }
+    }
+
+    /// Whether requests are due by `now` that no connection has taken.
+    #[must_use]
+    pub fn has_waiting(&self, now: Instant) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.waiting(now) > 0)
     }
 
     /// Whether each finished request is followed by the next without anybody being asked: a closed
@@ -264,7 +295,7 @@ impl Host {
     /// The requests of a plan that counts them are all there.
     #[must_use]
     pub fn is_sated(&self) -> bool {
-        matches!(self.plan.length, Length::Requests(count) if self.recorder.replies() >= count)
+        matches!(self.plan.length, Length::Requests(count, _) if self.recorder.replies() >= count)
     }
 
     /// A source has nothing to do until something is due. In a closed loop nothing ever will be.
@@ -288,12 +319,46 @@ impl Host {
         Some(source)
     }
 
-    /// This place answers: later connections try no other.
-    pub fn settle_on(&mut self, place: usize) {
-        self.has_connected = true;
-        if self.places.len() > 1 {
-            self.places = vec![self.places.swap_remove(place)];
+    /// Where a connection goes: to the `place`-th place, where connections are spread over all of
+    /// them; else to whichever answers first.
+    #[must_use]
+    pub fn places_for(&self, place: usize) -> Places {
+        let all = match &self.places[place % self.places.len()] {
+            here @ Place::Stream(_) if self.plan.all_addresses => std::slice::from_ref(here),
+            _ => &self.places[..],
+        };
+        let streams: Vec<_> = all.iter().filter_map(Place::as_stream).cloned().collect();
+        if streams.is_empty() {
+            return Places::Datagrams(all.iter().filter_map(Place::as_datagrams).collect());
         }
+        Places::Streams(streams)
+    }
+
+    /// The place that `socket` is connected to answers: where connections are not spread, later ones
+    /// try no other.
+    pub fn settle_on(&mut self, socket: &Socket) {
+        if self.places.len() > 1
+            && !self.plan.all_addresses
+            && let Some(address) = socket.peer_address()
+        {
+            self.places = vec![Place::Stream(Target::Tcp(address))];
+        }
+    }
+
+    /// One more connection was opened, to the `place`-th place where connections are spread.
+    pub fn count_place(&mut self, place: usize) {
+        let count = self.places.len();
+        if self.plan.all_addresses {
+            self.connected.resize(count, 0);
+            self.connected[place % count] += 1;
+        }
+    }
+
+    /// How many connections went to each address, where they were spread over several.
+    #[must_use]
+    pub fn spread(&self) -> BTreeMap<String, u64> {
+        let counts = self.places.iter().zip(&self.connected);
+        counts.map(|(place, count)| (place.to_string(), *count)).collect()
     }
 
     /// Asks to begin a connection. Where too many are on their way the source is woken later. Where

@@ -1,6 +1,7 @@
 //! An outcome as one page with plots, which needs nothing but a browser: no network, no other file.
 //!
-//! The page is `page.html`, which draws; this module fills in the figures.
+//! The page is `page.html`; `plot.js` draws, in `page.css`'s colours, for any page; this module puts
+//! them together and fills in the figures.
 
 use serde::Serialize;
 
@@ -9,13 +10,24 @@ use super::summary::summarize;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Where the figures go in the page.
+/// How wide the summary in it is, in columns.
+const WIDTH: usize = 80;
+
+/// What draws.
+const PLOT: &str = include_str!("plot.js");
+
+/// How it looks.
+const STYLE: &str = include_str!("page.css");
+
+/// Where the figures go in a page.
 const SLOT: &str = "@FIGURES@";
 
 /// What the page draws.
 #[derive(Serialize)]
 struct Figures {
     summary: String,
+    /// What was answered wrongly or not at all, and its share of what was due.
+    errors: (u64, f64),
     outcome: Outcome,
     curves: Vec<Curve>,
 }
@@ -35,13 +47,24 @@ struct Curve {
 pub fn page(outcome: &Outcome) -> Result<String, String> {
     let curves = outcome.phases.iter().map(|(phase, times)| curve(phase, times));
     let figures = Figures {
-        summary: summarize(outcome),
+        summary: summarize(outcome, WIDTH),
+        errors: (outcome.unanswered(outcome.timeout_ns()).0, outcome.error_share()),
         curves: curves.collect::<Result<_, _>>()?,
         outcome: without_histograms(outcome),
     };
-    let figures = serde_json::to_string(&figures).map_err(|error| error.to_string())?;
+    assemble(PAGE, &figures)
+}
+
+/// A page of which `template` is the frame: what draws, how it looks and `figures`, in JSON, go into
+/// the places that it leaves for them.
+///
+/// # Errors
+/// The figures have no form in JSON.
+pub fn assemble(template: &str, figures: &impl Serialize) -> Result<String, String> {
+    let figures = serde_json::to_string(figures).map_err(|error| error.to_string())?;
+    let frame = template.replacen("@STYLE@", STYLE, 1).replacen("@PLOT@", PLOT, 1);
     // Nothing in a text may end the script that holds it.
-    Ok(PAGE.replacen(SLOT, &figures.replace('<', "\\u003c"), 1))
+    Ok(frame.replacen(SLOT, &figures.replace('<', "\\u003c"), 1))
 }
 
 fn curve(phase: &str, times: &Times) -> Result<Curve, String> {

@@ -166,6 +166,7 @@ fn add(sum: &mut Outcome, other: &Outcome) -> Result<(), MergeError> {
     sum.rate_per_second += other.rate_per_second;
     sum.connections_at_end += other.connections_at_end;
     sum.tls_resumed += other.tls_resumed;
+    sum.traffic.add(&other.traffic);
     sum.interrupted |= other.interrupted;
     sum.asked.connections += other.asked.connections;
     sum.asked.rate_per_second =

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::packed::{pack, unpack};
 use super::statistics::Phase;
+use super::traffic::Traffic;
 use super::unique::unique;
 
 /// The name and version of the form.
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub least_service_ns: Option<u64>,
     /// TLS handshakes that went on with an earlier session.
     pub tls_resumed: u64,
+    /// What was carried.
+    pub traffic: Traffic,
     /// What kept the run from doing more, or from doing what was asked; `null` where nothing did.
     pub limit: Option<String>,
     /// Requests that failed, by cause.
@@ -214,6 +217,8 @@ pub struct Asked {
     pub expect: String,
     /// The load before the window.
     pub warm_up_seconds: f64,
+    /// How the rate goes, where it is not the same all the time or requests come at random.
+    pub schedule: Option<String>,
     /// none, hmac-md5 or hmac-sha256.
     pub auth: String,
     /// How long anything may take; `null` where datagrams are waited for as the round trips say.
@@ -241,6 +246,18 @@ pub struct Times {
     pub max_ns: u64,
     /// All of them: HdrHistogram's V2 form, compressed, in base 64.
     pub histogram: String,
+    /// Those percentiles that were asked for, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub percentiles: Vec<Percentile>,
+}
+
+/// One percentile of the times of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentile {
+    /// So many of a hundred are within it.
+    pub percentile: f64,
+    /// It, in nanoseconds.
+    pub ns: u64,
 }
 
 /// One interval of the window.
@@ -369,6 +386,25 @@ impl Outcome {
         Ok(())
     }
 
+    /// Works out these percentiles of each phase, to be shown.
+    ///
+    /// # Errors
+    /// A histogram is damaged: how.
+    pub fn show_percentiles(&mut self, percentiles: &[f64]) -> Result<(), String> {
+        if percentiles.is_empty() {
+            return Ok(());
+        }
+        for times in self.phases.values_mut() {
+            let histogram = times.histogram()?;
+            let of = |&percentile| Percentile {
+                percentile,
+                ns: histogram.value_at_quantile(percentile / 100.0),
+            };
+            times.percentiles = percentiles.iter().map(of).collect();
+        }
+        Ok(())
+    }
+
     /// The times of `phase`, if it happened.
     #[must_use]
     pub fn times(&self, phase: Phase) -> Option<&Times> {
@@ -404,6 +440,7 @@ impl Times {
             p999_ns: histogram.value_at_quantile(0.999),
             max_ns: histogram.max(),
             histogram: pack(histogram),
+            percentiles: Vec::new(),
         })
     }
 
@@ -470,6 +507,7 @@ pub(super) mod tests {
                 payload_bytes: 64,
                 expect: "upper".to_owned(),
                 warm_up_seconds: 0.0,
+                schedule: None,
                 auth: "none".to_owned(),
                 timeout_seconds: Some(10.0),
             },
@@ -491,6 +529,7 @@ pub(super) mod tests {
             unsent: 0,
             connections_at_end: 1,
             tls_resumed: 0,
+            traffic: Traffic::default(),
             errors: BTreeMap::new(),
             error_examples: BTreeMap::new(),
             phases: [(Phase::Request.name().to_owned(), whole)].into(),

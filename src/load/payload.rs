@@ -9,6 +9,10 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+use super::escape::{EscapeError, unescape, unquote};
+use super::framing::{Framing, Reader, Statuses};
 
 /// What a payload of a given size is made of: every kind of letter, so that `upper` is put to work.
 const FILLING: &[u8] = b"the quick brown fox 0123456789 Jumps over.";
@@ -20,6 +24,8 @@ pub enum Payload {
     Fixed(Vec<u8>),
     /// A text with parts that change.
     Template(Template),
+    /// Such a text as the content of an HTTP request, whose head says how long it is.
+    Http(Vec<u8>, Template),
 }
 
 impl Payload {
@@ -59,7 +65,15 @@ impl Payload {
         match self {
             Self::Fixed(bytes) => bytes,
             Self::Template(template) => {
+                scratch.clear();
                 template.render(number, scratch);
+                scratch
+            }
+            Self::Http(head, content) => {
+                scratch.clear();
+                content.render(number, scratch);
+                let head = [head, format!("{}\r\n\r\n", scratch.len()).as_bytes()].concat();
+                scratch.splice(0..0, head);
                 scratch
             }
         }
@@ -67,7 +81,7 @@ impl Payload {
 }
 
 /// A text in which `{counter}` stands for the number of the request and `{random:N}` for `N`
-/// random hexadecimal digits; `{{` is a brace.
+/// random hexadecimal digits; `{{` is a brace. [Escapes](super::escape) stand for bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
@@ -80,27 +94,33 @@ enum Part {
 
 /// A text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{{{0}` is not a part of a template: write {{counter}}, {{random:N}} with N from 1 to 4096, \
-     or {{{{ for a brace"
-)]
-pub struct TemplateError(String);
+pub enum TemplateError {
+    /// What stands in braces is no part.
+    #[error(
+        "`{{{0}` is not a part of a template: write {{counter}}, {{random:N}} with N from 1 to \
+         4096, or {{{{ for a brace"
+    )]
+    Part(String),
+    /// A backslash means nothing.
+    #[error(transparent)]
+    Escape(#[from] EscapeError),
+}
 
 impl FromStr for Template {
     type Err = TemplateError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = Vec::new();
-        let mut literal = Vec::new();
+        let mut literal = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
-            literal.extend_from_slice(before.as_bytes());
+            literal.push_str(before);
             if let Some(after) = after.strip_prefix('{') {
-                literal.push(b'{');
+                literal.push('{');
                 rest = after;
                 continue;
             }
-            let wrong = || TemplateError(after.chars().take(20).collect());
+            let wrong = || TemplateError::Part(after.chars().take(20).collect());
             let (name, after) = after.split_once('}').ok_or_else(wrong)?;
             let part = match name.split_once(':') {
                 None if name == "counter" => Part::Counter,
@@ -111,14 +131,14 @@ impl FromStr for Template {
                 _ => return Err(wrong()),
             };
             if !literal.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut literal)));
+                parts.push(Part::Text(unescape(&std::mem::take(&mut literal))?));
             }
             parts.push(part);
             rest = after;
         }
-        literal.extend_from_slice(rest.as_bytes());
+        literal.push_str(rest);
         if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+            parts.push(Part::Text(unescape(&literal)?));
         }
         Ok(Self(parts))
     }
@@ -132,7 +152,6 @@ impl Template {
 
     /// Random parts depend on the number alone: whoever checks the reply makes the same ones.
     fn render(&self, number: u64, output: &mut Vec<u8>) {
-        output.clear();
         let mut state = number;
         for part in &self.0 {
             match part {
@@ -150,7 +169,7 @@ impl Template {
 }
 
 /// SplitMix64: one multiplication chain, well mixed, and the same everywhere.
-fn split_mix(state: &mut u64) -> u64 {
+pub(super) fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -173,14 +192,22 @@ pub enum Expectation {
     Any,
     /// Nothing: a request is done when the kernel has taken it.
     None,
+    /// Bytes of any kind, whose end is known by this.
+    Framed(Framing),
 }
 
 /// A text says no expectation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExpectationError {
     /// Not one of the forms.
-    #[error("`{0}` is none of upper, echo, bytes:FILE, size:N (bytes, N from 1), any, none")]
+    #[error(
+        "`{0}` is none of upper, echo, text:TEXT, bytes:FILE, size:N (bytes, N from 1), \
+         until:MARK, length:TYPE, http, idle:DURATION, any, none"
+    )]
     Unknown(String),
+    /// One of the forms, with something wrong in it.
+    #[error("{0}")]
+    Wrong(String),
     /// The file of `bytes:FILE`.
     #[error("the reply in {} cannot be read: {reason}", path.display())]
     Unreadable {
@@ -190,8 +217,8 @@ pub enum ExpectationError {
         reason: std::io::Error,
     },
     /// The file holds nothing.
-    #[error("the reply in {} is empty; a service that answers nothing is `none`", .0.display())]
-    Empty(PathBuf),
+    #[error("the reply in {0} is empty; a service that answers nothing is `none`")]
+    Empty(String),
 }
 
 impl FromStr for Expectation {
@@ -211,11 +238,22 @@ impl FromStr for Expectation {
             Some(("bytes", path)) => {
                 let path = PathBuf::from(path);
                 match fs::read(&path) {
-                    Ok(bytes) if bytes.is_empty() => Err(ExpectationError::Empty(path)),
+                    Ok(bytes) if bytes.is_empty() => {
+                        Err(ExpectationError::Empty(path.display().to_string()))
+                    }
                     Ok(bytes) => Ok(Self::Bytes(bytes)),
                     Err(reason) => Err(ExpectationError::Unreadable { path, reason }),
                 }
             }
+            Some(("text", text)) => match unquote(text) {
+                Ok(bytes) if bytes.is_empty() => Err(ExpectationError::Empty("text:".to_owned())),
+                Ok(bytes) => Ok(Self::Bytes(bytes)),
+                Err(error) => Err(ExpectationError::Wrong(error.to_string())),
+            },
+            Some(("until" | "length" | "idle" | "http", _)) => {
+                text.parse().map(Self::Framed).map_err(ExpectationError::Wrong)
+            }
+            None if text == "http" => Ok(Self::Framed(Framing::Http(Statuses::default()))),
             _ => Err(unknown()),
         }
     }
@@ -230,6 +268,7 @@ impl fmt::Display for Expectation {
             Self::Size(size) => write!(f, "size:{size}"),
             Self::Any => f.write_str("any"),
             Self::None => f.write_str("none"),
+            Self::Framed(framing) => framing.fmt(f),
         }
     }
 }
@@ -252,6 +291,8 @@ pub enum Expected<'a> {
     Length(usize),
     /// The next that come, however many.
     Anything,
+    /// Bytes of which a [`Reader`] says where they end.
+    Framed,
 }
 
 impl Exchange {
@@ -292,6 +333,42 @@ impl Exchange {
         echoes && matches!(&self.payload, Payload::Template(template) if template.varies())
     }
 
+    /// Says where replies end, where their length is not known beforehand.
+    #[must_use]
+    pub fn reader(&self) -> Option<Reader> {
+        let Expectation::Framed(framing) = &self.expectation else { return None };
+        let mut scratch = Vec::new();
+        let is_head = self.payload.request(0, &mut scratch).starts_with(b"HEAD ");
+        Some(Reader::new(framing, is_head))
+    }
+
+    /// What is wrong with the status of a reply, where one must be right.
+    #[must_use]
+    pub fn refuses(&self, status: u16) -> Option<String> {
+        match &self.expectation {
+            Expectation::Framed(Framing::Http(statuses)) if !statuses.contain(status) => {
+                Some(format!("the status is {status}, and should be {statuses}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// How long nothing must come for a reply to be over, where that is how it ends.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        match self.expectation {
+            Expectation::Framed(Framing::Idle(silence)) => Some(silence),
+            _ => None,
+        }
+    }
+
+    /// Whether a server may be one that speaks first, which is worth waiting for: a greeting that
+    /// was taken for the first reply would shift all others.
+    #[must_use]
+    pub fn may_be_greeted(&self) -> bool {
+        matches!(self.expectation, Expectation::Framed(Framing::Until(_)))
+    }
+
     /// The reply to request `number`; `scratch` is where it is put if it must be made.
     pub fn reply<'a>(&'a self, number: u64, scratch: &'a mut Vec<u8>) -> Expected<'a> {
         if let Some(reply) = &self.reply {
@@ -306,6 +383,7 @@ impl Exchange {
                 }
                 Expected::Bytes(scratch)
             }
+            Expectation::Framed(_) => Expected::Framed,
             Expectation::Bytes(_) | Expectation::Any | Expectation::None => Expected::Anything,
         }
     }
@@ -329,6 +407,8 @@ mod tests {
 
     #[test]
     fn what_is_no_template_is_refused() {
+        let escaped: Template = r"{counter}\r\n".parse().expect("well formed");
+        assert_eq!(Payload::Template(escaped).request(3, &mut Vec::new()), b"3\r\n");
         for text in ["{", "{count}", "{random}", "{random:0}", "{random:x}", "{counter"] {
             let error = text.parse::<Template>().expect_err(text).to_string();
             assert!(error.contains("write {counter}, {random:N}"), "{error}");
@@ -347,7 +427,13 @@ mod tests {
         for (text, expectation) in cases {
             assert_eq!(text.parse::<Expectation>().expect(text), expectation);
         }
-        for text in ["", "Upper", "size", "size:0", "size:-1", "bytes:/does/not/exist"] {
+        let text = r"text:'+PONG\r\n'".parse::<Expectation>().expect("well formed");
+        assert_eq!(text, Expectation::Bytes(b"+PONG\r\n".to_vec()));
+        let until = r#"until:"\r\n""#.parse::<Expectation>().expect("well formed");
+        assert_eq!(until, Expectation::Framed(Framing::Until(b"\r\n".to_vec())));
+        assert_eq!("http".parse::<Expectation>().expect("well formed").to_string(), "http");
+        let wrong = ["", "Upper", "size", "size:0", "size:-1", "bytes:/does/not/exist", "http:x"];
+        for text in wrong.into_iter().chain(["text:", r"text:\q", "until:", "idle:x", "length:"]) {
             assert!(text.parse::<Expectation>().is_err(), "{text}");
         }
     }

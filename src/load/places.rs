@@ -1,5 +1,6 @@
 //! Where the server of a run is.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::config::{Address, ResolveError};
@@ -12,6 +13,29 @@ pub enum Place {
     Stream(Target),
     /// A datagram socket's.
     Datagrams(SocketAddr),
+}
+
+impl Place {
+    /// Where a stream goes.
+    #[must_use]
+    pub fn as_stream(&self) -> Option<&Target> {
+        if let Self::Stream(target) = self { Some(target) } else { None }
+    }
+
+    /// Where datagrams go.
+    #[must_use]
+    pub fn as_datagrams(&self) -> Option<SocketAddr> {
+        if let Self::Datagrams(address) = self { Some(*address) } else { None }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(target) => target.fmt(f),
+            Self::Datagrams(address) => write!(f, "udp://{address}"),
+        }
+    }
 }
 
 /// Every place that `address` stands for. Looks names up, which blocks.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::payload::{Exchange, Expectation, Payload};
+use super::profile::{Arrivals, Profile};
 use crate::config::Address;
 use crate::config::units::show_duration;
 use crate::net::tls::client::Secure;
@@ -55,6 +56,15 @@ pub struct Plan {
     pub run: Option<String>,
     /// Local addresses to connect from, in turn; none to let the system choose.
     pub sources: Vec<IpAddr>,
+    /// Whether connections are spread over all addresses that the name stands for, instead of all
+    /// going to the one that answers first.
+    pub all_addresses: bool,
+    /// How the rate changes; it stays the same where nothing is said.
+    pub profile: Option<Profile>,
+    /// How requests follow one another in an open loop.
+    pub arrivals: Arrivals,
+    /// What was asked for, where it was not the address alone: a URL.
+    pub url: Option<String>,
 }
 
 /// What a connection is for.
@@ -75,8 +85,8 @@ pub enum Activity {
 pub enum Length {
     /// So long.
     Time(Duration),
-    /// Until so many requests have their reply.
-    Requests(u64),
+    /// Until so many requests have their reply, but not longer than so long.
+    Requests(u64, Duration),
 }
 
 /// A run that would not mean anything, or that cannot be.
@@ -130,7 +140,7 @@ impl Plan {
                 Err(PlanError::Zero("the rate"))
             }
             (Length::Time(length), _) if length < SHORTEST => Err(PlanError::TooShort(length)),
-            (Length::Requests(count), _) if count < FEWEST => Err(PlanError::TooFew(count)),
+            (Length::Requests(count, _), _) if count < FEWEST => Err(PlanError::TooFew(count)),
             (Length::Time(length), Some(rate)) => {
                 let requests = (rate * length.as_secs_f64()) as u64;
                 if requests < FEWEST { Err(PlanError::TooSlow(requests)) } else { Ok(()) }
@@ -165,16 +175,35 @@ impl Plan {
                  what to --expect",
             );
         }
+        if matches!(expectation, Expectation::Framed(_)) && is_datagrams {
+            return contradiction(
+                "a datagram is a whole reply: expect upper, echo, text:, bytes:, size: or any",
+            );
+        }
+        if self.depth > 1 && self.exchange.silence().is_some() {
+            return contradiction(
+                "where a silence ends a reply, only one may be on the way: use a depth of 1",
+            );
+        }
+        if self.all_addresses && matches!(self.address, Address::Udp(_) | Address::Unix(_)) {
+            return contradiction("--all-addresses is for TCP and TLS");
+        }
         if self.activity == Activity::Idle && (self.rate.is_some() || !self.think.is_zero()) {
             return contradiction("idle connections send nothing: leave rate and think time out");
         }
-        if self.activity == Activity::Idle && matches!(self.length, Length::Requests(_)) {
+        if self.activity == Activity::Idle && matches!(self.length, Length::Requests(..)) {
             return contradiction("idle connections send nothing: give a duration");
         }
         if self.rate.is_some() && !self.think.is_zero() {
             return contradiction(
                 "a rate says when requests are due, and a think time too: give one of the two",
             );
+        }
+        if self.profile.is_some() && matches!(self.length, Length::Requests(..)) {
+            return contradiction("a rate that changes lasts as long as it says: leave -n out");
+        }
+        if self.arrivals != Arrivals::Uniform && self.rate.is_none() {
+            return contradiction("--arrivals says how requests follow at a --rate: give one");
         }
         if !self.sources.is_empty() && matches!(self.address, Address::Udp(_) | Address::Unix(_)) {
             return contradiction("a source address is for TCP and TLS");
@@ -215,6 +244,10 @@ impl Default for Plan {
             adapts: false,
             run: None,
             sources: Vec::new(),
+            all_addresses: false,
+            profile: None,
+            arrivals: Arrivals::Uniform,
+            url: None,
         }
     }
 }
@@ -234,7 +267,10 @@ mod tests {
     fn what_means_nothing_is_refused() {
         let short = refusal(|plan| plan.length = Length::Time(Duration::from_millis(200)));
         assert_eq!(short, "a run of 200ms says nothing: measure for at least 1s (--duration)");
-        assert!(refusal(|plan| plan.length = Length::Requests(99)).contains("at least 100"));
+        assert!(
+            refusal(|plan| plan.length = Length::Requests(99, Duration::from_secs(9)))
+                .contains("at least 100")
+        );
         assert!(refusal(|plan| plan.rate = Some(5.0)).contains("has 50 requests"));
         assert!(refusal(|plan| plan.rate = Some(f64::NAN)).contains("must be more than 0"));
         assert!(refusal(|plan| plan.connections = 0).contains("must be more than 0"));

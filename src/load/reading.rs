@@ -139,7 +139,12 @@ pub fn parse(text: &str) -> Result<Outcome, ReadError> {
 
 fn check(outcome: &Outcome) -> Result<(), String> {
     let steps = outcome.search.as_ref().map_or(0, |found| found.steps.len());
-    let lists = [outcome.parts.len(), outcome.remarks.len(), outcome.objectives.len(), steps];
+    let places = outcome.traffic.connections.len();
+    let lists =
+        [outcome.parts.len(), outcome.remarks.len(), outcome.objectives.len(), steps, places];
+    if let Some(status) = outcome.traffic.statuses.keys().find(|it| !(100..1000).contains(*it)) {
+        return Err(format!("{status} is no status of HTTP"));
+    }
     if outcome.intervals.len() > MOST_INTERVALS || lists.iter().any(|len| *len > MOST_ENTRIES) {
         return Err("a list in it is too long".to_owned());
     }
@@ -189,13 +194,18 @@ fn check_times(outcome: &Outcome) -> Result<(), ReadError> {
 /// Takes everything out of the texts that would do something to a terminal.
 fn disarm(outcome: &mut Outcome) {
     let Outcome { target, started, asked, parts, remarks, objectives, limit, .. } = outcome;
-    let asked = [&mut asked.activity, &mut asked.kind, &mut asked.expect, &mut asked.auth];
+    let asked = [&mut asked.activity, &mut asked.kind, &mut asked.expect, &mut asked.auth]
+        .into_iter()
+        .chain(&mut asked.schedule);
     let parts = parts
         .iter_mut()
         .flat_map(|part| [&mut part.id, &mut part.began].into_iter().chain(&mut part.run));
     let verdicts = objectives.iter_mut().flat_map(|it| [&mut it.objective, &mut it.found]);
     let examples = outcome.error_examples.values_mut();
     let examples = examples.chain(outcome.connections.error_examples.values_mut());
+    let counts = std::mem::take(&mut outcome.traffic.connections).into_iter();
+    outcome.traffic.connections =
+        counts.map(|(place, count)| (place.chars().map(harmless).collect(), count)).collect();
     let texts = [target, started].into_iter().chain(asked).chain(parts);
     for text in texts.chain(remarks).chain(verdicts).chain(examples).chain(limit) {
         if text.chars().any(char::is_control) {
@@ -224,6 +234,7 @@ mod tests {
         assert!(refusal(|it| it["replies"] = (-1).into()).contains("-1"));
         assert!(refusal(|it| it["completed"] = u64::MAX.into()).contains("completed is 18446744"));
         assert!(refusal(|it| it["parts"] = serde_json::json!([])).contains("the parts"));
+        assert!(refusal(|it| it["traffic"]["statuses"]["7"] = 1.into()).contains("7 is no status"));
         assert!(refusal(|it| it["errors"]["luck"] = 1.into()).contains("unknown key `luck`"));
         let count = refusal(|it| it["phases"]["request"]["count"] = 9.into());
         assert!(count.contains("phase `request` cannot be read: it has 2 times"), "{count}");

@@ -28,6 +28,8 @@ pub enum Fault {
         /// That of the datagram.
         found: usize,
     },
+    /// What came cannot be a reply of the expected kind: how.
+    Malformed(String),
     /// Bytes that nothing had asked for.
     Unasked(usize),
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Fault {
             Self::WrongLength { expected, found } => {
                 write!(f, "the answer has {found} bytes and should have {expected}")
             }
+            Self::Malformed(how) => f.write_str(how),
             Self::Unasked(count) => {
                 write!(f, "{count} bytes came that belong to no reply; is --expect right?")
             }
@@ -69,7 +72,7 @@ pub fn check(
     let length = match expected {
         Expected::Bytes(reply) => reply.len(),
         Expected::Length(length) => length,
-        Expected::Anything => return Ok((bytes.len(), true)),
+        Expected::Anything | Expected::Framed => return Ok((bytes.len(), true)),
     };
     if is_datagram && bytes.len() != length {
         return Err(Fault::WrongLength { expected: length, found: bytes.len() });

@@ -12,8 +12,10 @@ use super::limits::{self, LimitError};
 use super::outcome::Outcome;
 use super::pacer::Pacer;
 use super::panel::Panel;
+use super::payload::Expectation;
 use super::places::{Place, places};
 use super::plan::{Plan, PlanError};
+use super::show::show_count;
 use super::source::LoadSource;
 use super::statistics::Cause;
 use super::tester::resident_memory;
@@ -57,6 +59,10 @@ pub enum LoadError {
     Loop(#[from] io::Error),
 }
 
+/// What is said of a server that speaks first.
+const GREETED: &str = "The server speaks first: on each connection, what it says before it is asked \
+    is waited for, and is no reply.";
+
 fn advice(cause: Cause) -> &'static str {
     match cause {
         Cause::Refused => "; nothing listens there",
@@ -95,7 +101,40 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
     }
     outcome.limit = bottleneck::find(&outcome).map(|limit| limit.name().to_owned());
     outcome.remarks = remarks::on(&outcome);
+    outcome.remarks.extend(host.cut_short.clone());
+    outcome.remarks.extend(remarks_on_replies(&host.plan, &outcome));
+    if host.work.greets.get() == Some(true) {
+        outcome.remarks.push(GREETED.to_owned());
+    }
+    if let Some(url) = host.plan.url {
+        outcome.target = url;
+    }
     Ok(outcome)
+}
+
+/// What a reader should know of how replies were told apart, and of what they said.
+fn remarks_on_replies(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let is_stream = !matches!(plan.address, Address::Udp(_));
+    if is_stream && plan.sends() && *plan.exchange.expectation() == Expectation::Any {
+        remarks.push(
+            "With --expect any, pieces were counted: whatever came first after a request was taken \
+             for its whole reply, so a reply that comes in two pieces may count as two and seem \
+             faster than it is. Where replies have an end that can be told, say which: until:, \
+             length:, http, size: or idle:."
+                .to_owned(),
+        );
+    }
+    let refusals = outcome.traffic.refusals();
+    if refusals > 0 {
+        remarks.push(format!(
+            "Of the replies, {} had a status of 400 or above. They are counted as replies: the \
+             server refused what it was asked, and may be faster at that than at answering. \
+             With --expect http:2xx they are errors.",
+            show_count(refusals)
+        ));
+    }
+    remarks
 }
 
 /// Lets the reactor turn until the run is over; answers what its sources leave behind.

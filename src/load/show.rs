@@ -33,7 +33,8 @@ pub fn show_bytes(bytes: u64) -> String {
     match bytes {
         _ if bytes < 1024.0 => format!("{bytes:.0} B"),
         _ if bytes < 1_048_576.0 => format!("{} KiB", three_digits(bytes / 1024.0)),
-        _ => format!("{} MiB", three_digits(bytes / 1_048_576.0)),
+        _ if bytes < 1_073_741_824.0 => format!("{} MiB", three_digits(bytes / 1_048_576.0)),
+        _ => format!("{} GiB", three_digits(bytes / 1_073_741_824.0)),
     }
 }
 

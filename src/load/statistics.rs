@@ -16,6 +16,7 @@ use hdrhistogram::serialization::{Serializer, V2Serializer};
 
 use super::generator::Sample;
 use super::pace::Window;
+use super::traffic::Traffic;
 
 /// The longest time that a histogram tells apart from a longer one.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -236,6 +237,7 @@ pub struct Recorder {
     visits: u64,
     /// The shortest time from sending to reply, the warm-up's included.
     least_service: Option<u64>,
+    traffic: Traffic,
     /// What became of connections.
     pub links: Links,
     /// What came as datagrams and was no reply to anything on the way.
@@ -273,6 +275,7 @@ impl Recorder {
             surplus: 0,
             visits: 0,
             least_service: None,
+            traffic: Traffic::default(),
             links: Links::default(),
             strays: Strays::default(),
         }
@@ -336,11 +339,17 @@ impl Recorder {
             return;
         };
         self.count_completed(sample.done);
+        if window.contains(sample.done) {
+            self.traffic.received_bytes += sample.size as u64;
+        }
         if !window.contains(sample.due) {
             self.outside += 1;
             return;
         }
         self.replies += 1;
+        if sample.status != 0 {
+            *self.traffic.statuses.entry(sample.status).or_default() += 1;
+        }
         let first_byte = if sample.first_byte == sample.done {
             service
         } else {
@@ -429,6 +438,12 @@ impl Recorder {
         self.current_began = now;
         self.current_completed = 0;
         self.current_errors = 0;
+    }
+
+    /// What was carried in the window.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// The phase that the run is about.
@@ -521,7 +536,7 @@ mod tests {
 
     fn sample(due: Instant, latency: Duration) -> Sample {
         let done = due + latency;
-        Sample { due, sent: due, first_byte: done, done }
+        Sample { due, sent: due, first_byte: done, done, size: 1, status: 0 }
     }
 
     #[test]

@@ -168,7 +168,9 @@ impl Talk {
     pub fn let_in(&mut self, now: Instant, host: &Host) -> Entry {
         let Some(admitted) = self.generator().admitted() else { return Entry::Outside };
         let tls = match self.session.remote_ref() {
-            Remote::Stream(Wire::Tls(socket)) => Some((socket.is_tls_1_3(), socket.has_heard())),
+            Remote::Stream(Wire::Tls(socket)) => {
+                Some((socket.is_tls_1_3(), socket.has_heard_since()))
+            }
             _ => None,
         };
         let certificate_is_open = tls.is_some_and(|(is_1_3, _)| is_1_3) && host.asks.has_asked();
@@ -265,7 +267,13 @@ impl Talk {
     /// When to look at it even if nothing comes.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        let session = self.session.deadline();
+        [session, self.session.local_ref().wakes_at()].into_iter().flatten().min()
+    }
+
+    /// Whether the peer has said that it answers nothing more here.
+    pub fn is_ending(&mut self) -> bool {
+        self.generator().is_last()
     }
 
     /// What the end of the session means, and the first of it in words.

@@ -73,7 +73,7 @@ impl Tally {
     pub fn take_visit(&mut self, now: Instant, visitor: Waker, host: &mut Host) -> bool {
         match host.plan.activity {
             Activity::Requests | Activity::Idle => {
-                host.stage < Stage::Draining || self.legacy.is_some()
+                host.stage < Stage::Draining || self.legacy.is_some() || host.has_waiting(now)
             }
             _ if self.visit.is_some() => true,
             Activity::Visits | Activity::Handshakes => match host.take_turn(now) {
@@ -292,23 +292,30 @@ impl Tally {
             return false;
         }
         let is_asked = talk.generator().unfinished().any(|it| it.is_sent);
-        if is_asked && !is_used_up(talk, reason, host) {
+        if is_asked && !talk.is_ending() && !is_used_up(talk, reason, host) {
             return false;
         }
-        let (replies, links) = (talk.replies(), &mut host.recorder.links);
-        *(if is_asked { &mut links.closed_used } else { &mut links.closed_idle }) += 1;
+        self.note_ending(talk, host);
+        true
+    }
+
+    /// Notes that the server has closed `talk`, or said that it will, which is no failure of anything: what
+    /// was asked over it and is not answered goes over the next connection.
+    pub fn note_ending(&mut self, talk: &mut Talk, host: &mut Host) {
         let legacy = talk.generator().hand_over();
-        links.resent += legacy.unfinished().filter(|it| it.is_sent).count() as u64;
+        let resent = legacy.unfinished().filter(|it| it.is_sent).count() as u64;
+        let (replies, links) = (talk.replies(), &mut host.recorder.links);
+        *(if resent > 0 { &mut links.closed_used } else { &mut links.closed_idle }) += 1;
+        links.resent += resent;
+        links.replies_before_close += replies;
         let is_any = legacy.unfinished().next().is_some();
         self.legacy = is_any.then(|| Box::new(legacy));
-        links.replies_before_close += replies;
         // What was granted and has no moment yet is granted anew.
         host.outstanding -= talk.generator().outstanding();
         let lived = Instant::now().saturating_duration_since(talk.since());
         let was_of_use = replies > 0 || lived >= SHORT_LIFE;
         self.failures = if was_of_use { 0 } else { self.failures + 1 };
         host.conclude();
-        true
     }
 
     /// All that `talk` has not finished has failed; answers how much of it was due.

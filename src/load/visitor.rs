@@ -15,16 +15,14 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::generator::{Generator, Unfinished};
-use super::host::Host;
-use super::places::Place;
+use super::host::{Host, Places};
 use super::plan::Activity;
 use super::statistics::Phase;
 use super::talk::Talk;
 use super::tally::Tally;
-use crate::net::dial;
+use crate::net::dial::{Race, Standing, Terms};
 use crate::net::reactor::{Context, Next, Source};
 use crate::net::remote::Remote;
-use crate::net::socket::{Socket, Stream};
 use crate::net::udp_peer::Framing;
 use crate::net::wire::ClientWire;
 use crate::proto::end::Side;
@@ -33,9 +31,6 @@ use crate::proto::session::{CloseReason, Deadline, Step};
 
 /// How long a connection that failed twice in a row waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a connection waits for a place in a queue that is full.
-const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// How many rounds of requests one turn gives a connection whose replies are there at once.
 const ROUNDS: usize = 16;
@@ -50,24 +45,21 @@ pub struct Visitor {
     pause_until: Option<Instant>,
     /// The number of the next connection's first request.
     next_number: u64,
-    /// Which of the host's places it tries.
+    /// Which of the host's places it tries where connections are spread over them, counted on
+    /// without end.
     place: usize,
     /// How long a reply is waited for.
     patience: Duration,
-    /// Since when the server's queue of new connections was full, where the system says so at once.
-    queued_since: Option<Instant>,
     /// By when it shows whether the server let the connection in.
     entry_by: Option<Instant>,
 }
 
 enum Stage {
     Resting,
-    /// A server that speaks first may have spoken when the connection is seen to be there, and no
-    /// further event will say so: hence `heard`, all that events have said.
+    /// Trying one place, or racing all of them where none is known to answer.
     Dialing {
-        stream: Stream,
+        race: Box<Race>,
         since: Instant,
-        heard: Readiness,
     },
     Talking(Box<Talk>),
 }
@@ -91,9 +83,8 @@ impl Visitor {
             tally: Tally::default(),
             pause_until: None,
             next_number: index as u64,
-            place: 0,
+            place: index,
             patience: timeout,
-            queued_since: None,
             entry_by: None,
         }
     }
@@ -121,7 +112,7 @@ impl Visitor {
     /// Whether a connection is there, or on its way.
     #[must_use]
     pub fn holds_connection(&self) -> bool {
-        !matches!(self.stage, Stage::Resting) || self.queued_since.is_some()
+        !matches!(self.stage, Stage::Resting)
     }
 
     /// It has entered the slab. In a ramp, its beginning lies as far along as its index does.
@@ -152,7 +143,7 @@ impl Visitor {
     pub fn handle_readiness(&mut self, readiness: Readiness) {
         match &mut self.stage {
             Stage::Resting => {}
-            Stage::Dialing { heard, .. } => *heard = heard.with(readiness),
+            Stage::Dialing { race, .. } => race.handle_readiness(readiness),
             Stage::Talking(talk) => talk.remote().handle_readiness(readiness),
         }
     }
@@ -162,7 +153,9 @@ impl Visitor {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::Resting => None,
-            Stage::Dialing { since, .. } => Some(*since + self.timeout),
+            Stage::Dialing { race, since } => {
+                [race.deadline(), Some(*since + self.timeout)].into_iter().flatten().min()
+            }
             Stage::Talking(talk) => {
                 let reply = talk.waiting_since().map(|since| since + self.patience);
                 [reply, talk.deadline(), self.entry_by].into_iter().flatten().min()
@@ -179,63 +172,49 @@ impl Visitor {
         {
             return Next::Wait;
         }
-        let since = self.queued_since.unwrap_or_else(Instant::now);
-        self.place %= context.host.places.len();
-        let is_new = self.place == 0 && self.queued_since.is_none();
-        context.host.recorder.links.begun += u64::from(is_new);
-        let begun = match &context.host.places[self.place] {
-            Place::Datagrams(peer) => match Remote::datagrams(*peer, Framing::Each, context) {
-                Ok(remote) => return self.arrive(remote, since, context),
-                Err(error) => Err(error),
-            },
-            Place::Stream(target) => {
-                let sources = &context.host.plan.sources;
-                let source = sources.get(self.index % sources.len().max(1)).copied();
-                let terms = dial::Terms { source, ..dial::Terms::default() };
-                dial::begin_on(terms, target, Side::Remote, context)
+        context.host.recorder.links.begun += 1;
+        let since = Instant::now();
+        let host = &*context.host;
+        let targets = match host.places_for(self.place) {
+            Places::Datagrams(peers) => {
+                let mut reason = io::ErrorKind::AddrNotAvailable.into();
+                for peer in peers {
+                    match Remote::datagrams(peer, Framing::Each, context) {
+                        Ok(remote) => return self.arrive(remote, since, context),
+                        Err(error) => reason = error,
+                    }
+                }
+                return self.fail_to_connect(&reason, context);
             }
+            Places::Streams(targets) => targets,
         };
-        match begun {
-            Ok(stream) => {
-                self.queued_since = None;
-                self.stage = Stage::Dialing { stream, since, heard: Readiness::NONE };
-                Next::Wait
-            }
-            // A Unix socket does not let anybody wait whom its queue has no place for.
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock
-                    && context.now < since + self.timeout =>
-            {
-                self.queued_since = Some(since);
-                context.host.dialed();
-                context.host.recorder.links.queue_full += 1;
-                self.pause(context.now + QUEUE_PAUSE, context);
-                Next::Wait
-            }
-            Err(error) => self.fail_to_connect(&error, context),
-        }
+        let sources = &host.plan.sources;
+        let source = sources.get(self.index % sources.len().max(1)).copied();
+        let terms = Terms { source, ..Terms::default() };
+        let race = Box::new(Race::new(targets, terms, Side::Remote));
+        self.stage = Stage::Dialing { race, since };
+        self.check(context)
     }
 
     /// Looks whether the connection is there.
     fn check(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
-        let Stage::Dialing { stream, since, .. } = &self.stage else { return Next::Wait };
+        let Stage::Dialing { race, since } = &mut self.stage else { return Next::Wait };
         let since = *since;
-        match dial::outcome(stream) {
-            Ok(true) => {
-                let dialed = std::mem::replace(&mut self.stage, Stage::Resting);
-                let Stage::Dialing { stream, heard, .. } = dialed else { return Next::Wait };
-                let mut socket = Socket::new(stream, Side::Remote);
-                socket.handle_readiness(heard);
+        let standing = race.advance(context);
+        context.host.recorder.links.queue_full += race.take_full_queues();
+        match standing {
+            Standing::Won(socket) => {
+                context.host.settle_on(&socket);
                 match ClientWire::over(socket, context.host.plan.secure.as_ref()) {
                     Ok(wire) => self.arrive(Remote::Stream(wire), since, context),
                     Err(error) => self.fail_to_connect(&io::Error::other(error), context),
                 }
             }
-            Ok(false) if context.now >= since + self.timeout => {
+            Standing::Lost(_, error) => self.fail_to_connect(&error, context),
+            Standing::Running if context.now >= since + self.timeout => {
                 self.fail_to_connect(&io::ErrorKind::TimedOut.into(), context)
             }
-            Ok(false) => Next::Wait,
-            Err(error) => self.fail_to_connect(&error, context),
+            Standing::Running => Next::Wait,
         }
     }
 
@@ -251,8 +230,8 @@ impl Visitor {
             let visit = self.tally.visit();
             context.host.recorder.record_setup(Phase::Connect, visit, (since, connected));
         }
-        context.host.settle_on(self.place);
-        self.place = 0;
+        context.host.has_connected = true;
+        context.host.count_place(self.place);
         context.host.dialed();
         let mut talk = Talk::new(remote, connected, self.next_number, context.host);
         self.tally.pass_on_legacy(&mut talk);
@@ -330,7 +309,9 @@ impl Visitor {
             self.lose(&reason, context);
             return Outcome::Closed;
         }
-        let is_late = talk.waiting_since().is_some_and(|since| now >= since + self.patience);
+        // What has come in time counts: all of it is read first.
+        let is_late = step == Step::Wait
+            && talk.waiting_since().is_some_and(|since| now >= since + self.patience);
         if is_late && context.host.work.datagrams {
             self.tally.note_lost(talk, now, context.host);
         } else if is_late {
@@ -358,6 +339,10 @@ impl Visitor {
         let Stage::Talking(talk) = &mut self.stage else { return false };
         match context.host.plan.activity {
             Activity::Idle => false,
+            Activity::Requests if talk.is_ending() => {
+                self.tally.note_ending(talk, context.host);
+                true
+            }
             Activity::Requests => talk.is_used_up(),
             Activity::Visits => talk.has_heard(),
             Activity::Handshakes => self.tally.note_handshake(talk, context.host),
@@ -372,20 +357,15 @@ impl Visitor {
         self.try_again(context);
     }
 
-    /// The connection could not be opened here: tries the next place, and fails after the last.
+    /// The connection could not be opened: the next try is for the next place, where there are more.
     fn fail_to_connect(
         &mut self,
         error: &io::Error,
         context: &mut Context<'_, impl Source<Host = Host>>,
     ) -> Next {
         context.host.dialed();
-        self.queued_since = None;
         self.stage = Stage::Resting;
         self.place += 1;
-        if self.place < context.host.places.len() {
-            return self.begin(context);
-        }
-        self.place = 0;
         self.tally.note_unreachable(error, context.host);
         self.try_again(context);
         Next::Wait

@@ -24,12 +24,15 @@ use super::reactor::{Context, Source};
 use super::resolver::{self, Names};
 pub use super::tls::client::Secure;
 use super::wire::ClientWire;
+use super::zone;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Progress, Side, Standing, Turn};
 use crate::proto::event::{Readiness, Watch};
 use crate::proto::http_connect::Authority;
 use crate::proto::pipe::Pipe;
-use crate::proto::resolver::Lookup;
+use crate::proto::quote::Value;
+use crate::proto::resolver::{Lookup, Requester};
+use crate::proto::timeouts::given_back;
 
 /// The first rest of a target that failed, and the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(250);
@@ -40,7 +43,8 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 pub enum Destination {
     /// In one place.
     Place(Target),
-    /// Wherever its name says: a host name in lower case, and a TCP port.
+    /// Wherever its name says: a host name in lower case, or an IPv6 address with the interface
+    /// behind which it is (`fe80::1%eth0`), and a TCP port.
     Host(String, u16),
 }
 
@@ -48,6 +52,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place(place) => place.fmt(f),
+            Self::Host(host, port) if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Host(host, port) => write!(f, "tcp://{host}:{port}"),
         }
     }
@@ -59,8 +64,10 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     limits: Limits,
-    /// Whether failures are told in rows, which are longer than one connection.
-    tells_rows: bool,
+    /// The peer that asked for them, where it was not the configuration.
+    asked_by: Option<Requester>,
+    /// What the targets, which are exits then, are asked to connect to.
+    asked: Option<Authority>,
 }
 
 /// How long a target is waited for; `None` is as long as the system does.
@@ -92,7 +99,27 @@ impl Targets {
             rests_until: Cell::new(None),
         };
         let targets = targets.into_iter().map(fresh).collect();
-        Self { targets, limits, tells_rows: true }
+        Self { targets, limits, asked_by: None, asked: None }
+    }
+
+    /// The targets are exits, which are asked to connect to `target`.
+    #[must_use]
+    pub fn asking(self, target: Option<Authority>) -> Self {
+        Self { asked: target, ..self }
+    }
+
+    /// Writes where the bytes go that are carried to the target of number `index`.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn write_route(&self, index: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.asked, self.targets.get(index)) {
+            (Some(asked), Some(known)) => {
+                write!(f, " target={} exit={}", Value(asked), Value(&known.target))
+            }
+            (None, Some(known)) => write!(f, " target={}", Value(&known.target)),
+            (_, None) => f.write_str(" target=-"),
+        }
     }
 
     /// When what begins `now` must be over.
@@ -120,11 +147,12 @@ impl Targets {
 
     /// Doubles the rest with each failure in a row, and varies it by half, so that many who were
     /// refused together do not come back together. Only the first failure of a row is logged;
-    /// what it does to a connection, the end of that connection tells.
+    /// what it does to a connection, the end of that connection tells; and who asked for a target
+    /// himself has no other connection.
     fn failed(&self, index: usize, error: &io::Error, now: Instant) {
         let known = &self.targets[index];
         let failures = known.failures.get();
-        if failures == 0 && self.tells_rows {
+        if failures == 0 && self.asked_by.is_none() {
             log::warn!("target {} cannot be reached: {error}", known.target);
         }
         let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
@@ -136,6 +164,8 @@ impl Targets {
 /// One connection onward.
 pub struct Forward {
     targets: Rc<Targets>,
+    /// The target that was called last.
+    index: u32,
     state: State,
 }
 
@@ -147,8 +177,8 @@ enum State {
     /// Nobody was admitted yet, so nobody was called.
     #[default]
     Idle,
-    /// Calling a target.
-    Calling(Call),
+    /// Calling a target. It stands apart: it is large, and soon over.
+    Calling(Box<Call>),
     /// Connected.
     Joined(Onward),
     /// No target answered.
@@ -159,19 +189,21 @@ impl Forward {
     /// A connection to one of `targets` that has not called any yet.
     #[must_use]
     pub fn new(targets: Rc<Targets>) -> Self {
-        Self { targets, state: State::Idle }
+        Self { targets, index: 0, state: State::Idle }
     }
 
-    /// A connection to `target`, whose caller says how long that may take and tells what came of it.
+    /// A connection to the `target` that a peer asked for, whose caller says how long that may take
+    /// and tells what came of it. Its name is whole: it is looked for in no domain of the search
+    /// list, where a name that a rule allows could mean one that none does.
     #[must_use]
-    pub fn to(target: &Authority, user_timeout: Option<Duration>) -> Self {
+    pub fn to(target: &Authority, user_timeout: Option<Duration>, peer: Requester) -> Self {
         let destination = match target.host.parse::<IpAddr>() {
             Ok(address) => Destination::Place(Target::Tcp((address, target.port).into())),
-            Err(_) => Destination::Host(target.host.clone(), target.port),
+            Err(_) => Destination::Host(format!("{}.", target.host), target.port),
         };
         let limits = Limits { connect: None, user_timeout };
         let targets = Targets::new(vec![(destination, None)], limits);
-        Self::new(Rc::new(Targets { tells_rows: false, ..targets }))
+        Self::new(Rc::new(Targets { asked_by: Some(peer), ..targets }))
     }
 
     /// What it may connect to.
@@ -180,7 +212,19 @@ impl Forward {
         &self.targets
     }
 
-    fn is_dialing(&self) -> bool {
+    /// The local addresses of the calls that have begun since this was asked last; `None` for one to
+    /// a Unix socket.
+    pub fn new_calls(&mut self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
+        let race = match &mut self.state {
+            State::Calling(call) => call.race.as_mut(),
+            State::Idle | State::Joined(_) | State::Failed(_) => None,
+        };
+        race.into_iter().flat_map(Race::new_calls)
+    }
+
+    /// Whether somebody is called, or will be.
+    #[must_use]
+    pub fn is_dialing(&self) -> bool {
         matches!(self.state, State::Idle | State::Calling(_))
     }
 
@@ -191,6 +235,12 @@ impl Forward {
             State::Calling(call) => call.deadline(),
             _ => None,
         }
+    }
+
+    /// Whether it is connected, and its TLS handshake is not over.
+    #[must_use]
+    pub fn is_securing(&self) -> bool {
+        matches!(&self.state, State::Joined(onward) if !onward.standing().is_up)
     }
 
     /// Remembers what an event said.
@@ -229,17 +279,22 @@ impl Forward {
     where
         S::Host: AsMut<Names>,
     {
-        let was_dialing = self.is_dialing();
         let targets = &*self.targets;
-        self.state = match std::mem::take(&mut self.state) {
-            State::Idle => match Call::begin(targets.order(context.now), targets, context.now) {
-                Some(call) => call.go_on(targets, reserved, context),
-                None => State::Failed(io::Error::other("there is no target")),
-            },
-            State::Calling(call) => call.go_on(targets, reserved, context),
-            settled => settled,
+        let call = match std::mem::take(&mut self.state) {
+            State::Idle => {
+                Call::begin(targets.order(context.now), targets, context.now).map(Box::new)
+            }
+            State::Calling(call) => Some(call),
+            settled => {
+                self.state = settled;
+                return false;
+            }
         };
-        was_dialing && !self.is_dialing()
+        self.state = match call {
+            Some(call) => call.go_on(targets, reserved, &mut self.index, context),
+            None => State::Failed(io::Error::other("there is no target")),
+        };
+        !self.is_dialing()
     }
 }
 
@@ -288,6 +343,19 @@ impl End for Forward {
             onward.dispose(pool);
         }
     }
+
+    /// Where it was carried, or was to be; and the address of this side of the connection, which is
+    /// that of the peer in the log of the other.
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.targets.write_route(self.index as usize, f)?;
+        match &self.state {
+            State::Joined(onward) => match onward.local_address() {
+                Some(address) => write!(f, " via={address}"),
+                None => Ok(()),
+            },
+            State::Idle | State::Calling(_) | State::Failed(_) => Ok(()),
+        }
+    }
 }
 
 /// A target that is being called, and those that are left to try.
@@ -298,6 +366,8 @@ struct Call {
     until: Option<Instant>,
     /// `None` as long as its addresses are asked for.
     race: Option<Race>,
+    /// Whether time was up before they were known, and they may still come in the same turn.
+    is_overdue: bool,
 }
 
 impl Call {
@@ -305,7 +375,7 @@ impl Call {
     fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
         let index = order.pop_front()?;
         let until = targets.deadline(now);
-        Some(Self { index, others: order, until, race: None })
+        Some(Self { index, others: order, until, race: None, is_overdue: false })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -319,17 +389,20 @@ impl Call {
         }
     }
 
-    /// Goes on until something has to be waited for, from one target to the next where one failed.
+    /// Goes on until something has to be waited for, from one target to the next where one failed;
+    /// `index` becomes that of the last.
     fn go_on<S: Source>(
-        mut self,
+        mut self: Box<Self>,
         targets: &Targets,
         reserved: &mut Option<OwnedFd>,
+        index: &mut u32,
         context: &mut Context<'_, S>,
     ) -> State
     where
         S::Host: AsMut<Names>,
     {
         loop {
+            *index = self.index as u32;
             let error = match self.step(targets, reserved, context) {
                 Ok(Some(onward)) => {
                     targets.succeeded(self.index);
@@ -341,8 +414,9 @@ impl Call {
                 Err(error) => error,
             };
             targets.failed(self.index, &error, context.now);
-            match Self::begin(self.others, targets, context.now) {
-                Some(next) => self = next,
+            let others = std::mem::take(&mut self.others);
+            match Self::begin(others, targets, context.now) {
+                Some(next) => *self = next,
                 None => return State::Failed(error),
             }
         }
@@ -359,12 +433,14 @@ impl Call {
         S::Host: AsMut<Names>,
     {
         let Known { target, secure, .. } = &targets.targets[self.index];
+        let requester = targets.asked_by.unwrap_or(Requester::Ourselves);
         if self.race.is_none() {
             let terms = Terms { user_timeout: targets.limits.user_timeout, ..Terms::default() };
             let race = |places| Race::new(places, terms, Side::Local);
-            self.race = places(target, context)?.map(race);
+            self.race = places(target, requester, context)?.map(race);
             if self.race.is_some() {
                 *reserved = None;
+                self.until = self.until.map(|at| given_back(at, context.now).unwrap_or(at));
             }
         }
         let outcome = match self.race.as_mut().map(|race| race.advance(context)) {
@@ -378,12 +454,20 @@ impl Call {
             }
             Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
             Some(dial::Standing::Running) | None => match self.until {
-                Some(until) if until <= context.now => Err(io::ErrorKind::TimedOut.into()),
-                _ => Ok(None),
+                Some(until) if until > context.now => Ok(None),
+                // A name server's answer that has come in time is perhaps read later in this turn.
+                Some(_)
+                    if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) =>
+                {
+                    context.wake(context.waker());
+                    Ok(None)
+                }
+                Some(_) => Err(io::ErrorKind::TimedOut.into()),
+                None => Ok(None),
             },
         };
         if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {
-            resolver::renew(host, context);
+            resolver::renew(host, requester, context);
         }
         outcome
     }
@@ -392,6 +476,7 @@ impl Call {
 /// The places in which a target is now; `None` while that is asked for.
 fn places<S: Source>(
     target: &Destination,
+    requester: Requester,
     context: &mut Context<'_, S>,
 ) -> io::Result<Option<Vec<Target>>>
 where
@@ -401,7 +486,10 @@ where
         Destination::Place(place) => return Ok(Some(vec![place.clone()])),
         Destination::Host(host, port) => (host, *port),
     };
-    match resolver::look_up(host, context) {
+    if let Some(place) = zone::place_of(host, port) {
+        return place.map(|place| Some(vec![Target::Tcp(place)]));
+    }
+    match resolver::look_up(host, requester, context) {
         Lookup::Known(addresses) => {
             let place = |address| Target::Tcp(SocketAddr::new(address, port));
             Ok(Some(addresses.iter().copied().map(place).collect()))

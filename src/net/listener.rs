@@ -4,22 +4,22 @@
 //! socket (tcp(7)), which saves the calls at each accept.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::{Interest, event};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::descriptors;
 use super::reactor::{Context, Source};
 use super::socket::{self, Stream};
+use super::unix::{self, SocketName};
 use crate::proto::end::Side;
 use crate::proto::proxy_protocol::{Addresses, Announced};
 
@@ -32,8 +32,8 @@ const BACKLOG: i32 = 4096;
 pub enum Listener {
     /// TCP over IPv4 or IPv6.
     Tcp(mio::net::TcpListener),
-    /// A Unix stream socket and the file that names it.
-    Unix(mio::net::UnixListener, SocketFile),
+    /// A Unix stream socket and its name.
+    Unix(mio::net::UnixListener, SocketName),
 }
 
 /// What an attempt to accept came to.
@@ -45,6 +45,8 @@ pub enum Accept {
     WouldBlock,
     /// The one that waited is gone, or was not meant for us; the next may be well.
     Lost(io::Error),
+    /// The socket is of no use any more, and nobody will ever come.
+    Dead(io::Error),
     /// The process or the system has no descriptor or memory left for it. If one waits, it goes on
     /// waiting, and no event will tell when there is room again.
     Exhausted(io::Error),
@@ -127,12 +129,16 @@ impl fmt::Display for Peer {
 
 impl Listener {
     /// Binds a TCP address and listens. An address that connections of a former process still
-    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it. What
-    /// is sent to an accepted peer may wait as long as `user_timeout` for its acknowledgement.
+    /// linger on may be bound again at once. `[::]` takes IPv4 too where the system allows it, and
+    /// not with `only_ipv6`. What is sent to an accepted peer may wait as long as `user_timeout` for its acknowledgement.
     ///
     /// # Errors
     /// Those of `bind(2)` and `listen(2)`.
-    pub fn tcp(address: SocketAddr, user_timeout: Option<Duration>) -> io::Result<Self> {
+    pub fn tcp(
+        address: SocketAddr,
+        only_ipv6: bool,
+        user_timeout: Option<Duration>,
+    ) -> io::Result<Self> {
         let socket = RawSocket::new(
             Domain::for_address(address),
             Type::STREAM.nonblocking().cloexec(),
@@ -140,7 +146,7 @@ impl Listener {
         )?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+            socket.set_only_v6(only_ipv6 || address.ip() != Ipv6Addr::UNSPECIFIED)?;
         }
         socket::prepare_tcp(&socket, user_timeout)?;
         socket.bind(&address.into())?;
@@ -148,19 +154,13 @@ impl Listener {
         Ok(Self::Tcp(mio::net::TcpListener::from_std(socket.into())))
     }
 
-    /// Binds a Unix path with the permissions `mode` and listens. A socket file that nobody
-    /// listens on any more is replaced; one that is alive, or a file of another kind, is not.
+    /// Binds a Unix path with the permissions `mode`, or an abstract name, and listens.
     ///
     /// # Errors
-    /// Those of `bind(2)`, `listen(2)` and `chmod(2)`; `AddrInUse` where the path is taken.
+    /// As [`unix::bind`].
     pub fn unix(path: &Path, mode: u32) -> io::Result<Self> {
-        remove_stale(path)?;
-        let socket = RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = SocketFile::new(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        socket.listen(BACKLOG)?;
-        Ok(Self::Unix(mio::net::UnixListener::from_std(socket.into()), file))
+        let (listener, name) = unix::bind(path, mode, BACKLOG)?;
+        Ok(Self::Unix(listener, name))
     }
 
     /// The address that the system bound, which says the port where 0 was asked for.
@@ -171,7 +171,7 @@ impl Listener {
                 Ok(address) => format!("tcp://{address}"),
                 Err(error) => format!("tcp://? ({error})"),
             },
-            Self::Unix(_, file) => format!("unix://{}", file.path.display()),
+            Self::Unix(_, name) => unix::show(name.path()),
         }
     }
 
@@ -219,7 +219,69 @@ impl Listener {
             Ok((stream, peer)) => Accept::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accept::WouldBlock,
             Err(error) if descriptors::have_run_out(&error) => Accept::Exhausted(error),
+            Err(error) if self.is_dead_of(&error) => Accept::Dead(error),
             Err(error) => Accept::Lost(error),
+        }
+    }
+
+    /// Whether nobody is listened for any more: it is no listening socket (`ss --kill` makes it so), or
+    /// somebody has shut it down.
+    fn is_dead_of(&self, error: &io::Error) -> bool {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        let listens = match self {
+            Self::Tcp(listener) => getsockopt(listener, sockopt::AcceptConn),
+            Self::Unix(listener, _) => getsockopt(listener, sockopt::AcceptConn),
+        };
+        matches!(errno, Some(Errno::EBADF | Errno::EINVAL | Errno::ENOTSOCK | Errno::EOPNOTSUPP))
+            || listens != Ok(true)
+    }
+}
+
+/// What a listener is bound to, so that it can be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A TCP address.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Whether `[::]` leaves IPv4 to another listener.
+        only_ipv6: bool,
+        /// How long what is sent may wait for its acknowledgement.
+        user_timeout: Option<Duration>,
+    },
+    /// A Unix path and its permissions.
+    Unix(PathBuf, u32),
+}
+
+impl Binding {
+    /// Binds it and listens.
+    ///
+    /// # Errors
+    /// Those of [`Listener::tcp`] and [`Listener::unix`].
+    pub fn listen(&self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp { address, only_ipv6, user_timeout } => {
+                Listener::tcp(*address, *only_ipv6, *user_timeout)
+            }
+            Self::Unix(path, mode) => Listener::unix(path, *mode),
+        }
+    }
+
+    /// The same with the port that the system has chosen for `listener`.
+    #[must_use]
+    pub fn as_bound(mut self, listener: &Listener) -> Self {
+        if let (Self::Tcp { address, .. }, Listener::Tcp(tcp)) = (&mut self, listener) {
+            *address = tcp.local_addr().unwrap_or(*address);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Self::Unix(path, _) => f.write_str(&unix::show(path)),
         }
     }
 }
@@ -227,53 +289,6 @@ impl Listener {
 /// An IPv4 peer of an IPv6 socket, as the IPv4 address that it is.
 fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// The file that names a Unix socket; removed when dropped, if it is still the one we made.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        let device_and_inode = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.to_owned(), device_and_inode })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| (now.dev(), now.ino()) == self.device_and_inode);
-        if ours {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Makes way for a new socket file where an old one is left behind.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let taken = |why: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            taken("a file that is not a socket has this name; it was left alone")
-        }
-        Ok(_) => match knock(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => taken("another process is listening on this socket"),
-        },
-    }
-}
-
-/// Tries to connect; `WouldBlock` says that somebody listens, with a full backlog.
-fn knock(path: &Path) -> io::Result<()> {
-    RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?.connect(&SockAddr::unix(path)?)
 }
 
 #[cfg(test)]
@@ -309,7 +324,7 @@ mod tests {
     fn an_accepted_socket_has_the_options_of_its_listener() {
         let accepted = |user_timeout| {
             let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = Listener::tcp(any_port, user_timeout).expect("a port");
+            let listener = Listener::tcp(any_port, false, user_timeout).expect("a port");
             let Listener::Tcp(tcp) = &listener else { panic!("it is TCP") };
             let address = tcp.local_addr().expect("bound");
             let _client = std::net::TcpStream::connect(address).expect("connected");
@@ -321,40 +336,5 @@ mod tests {
         let two_minutes = Some(Duration::from_secs(120));
         assert_eq!(accepted(two_minutes), socket::tests::expected(two_minutes, 60, 15));
         assert_eq!(accepted(None), socket::tests::expected(None, 120, 30));
-    }
-
-    #[test]
-    fn a_stale_socket_is_replaced_and_a_live_one_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("gate.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
-        assert!(path.exists(), "std leaves the file behind");
-
-        let listener = Listener::unix(&path, 0o600).expect("stale: replaced");
-        assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o600);
-        let refusal = Listener::unix(&path, 0o600).expect_err("alive: refused");
-        assert_eq!(refusal.kind(), io::ErrorKind::AddrInUse);
-        drop(listener);
-        assert!(!path.exists(), "removed with the listener");
-    }
-
-    #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notes.txt");
-        fs::write(&path, "keep me").expect("write");
-        assert!(Listener::unix(&path, 0o600).is_err());
-        assert_eq!(fs::read(&path).expect("still there"), b"keep me");
-    }
-
-    #[test]
-    fn a_socket_file_that_somebody_replaced_is_not_ours_to_remove() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("gate.sock");
-        let listener = Listener::unix(&path, 0o600).expect("bind");
-        fs::rename(&path, folder.path().join("moved")).expect("rename");
-        fs::write(&path, "another's").expect("write");
-        drop(listener);
-        assert!(path.exists());
     }
 }

@@ -1,6 +1,7 @@
 //! Readiness: the only folder that names mio.
 //!
 //! [`reactor`] turns readiness events and deadlines into turns for sources and knows no protocol;
+//! `due` says whose turn it is, and when the turn is over;
 //! [`socket`] is the one place that knows edge triggering, and [`tls`] the one that names rustls'
 //! connection types; the rest are the things that can become ready.
 
@@ -8,8 +9,10 @@ mod alarm;
 pub mod clock;
 pub mod descriptors;
 pub mod dial;
+mod due;
 pub mod forward;
 pub mod listener;
+pub mod output;
 pub mod reactor;
 pub mod remote;
 pub mod resolver;
@@ -21,5 +24,9 @@ pub mod tls;
 pub mod tls_probe;
 pub mod trace;
 pub mod udp;
+pub mod udp_destination;
+pub mod udp_owner;
 pub mod udp_peer;
+pub mod unix;
 pub mod wire;
+pub mod zone;

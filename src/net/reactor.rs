@@ -1,14 +1,20 @@
 //! The reactor: one `Poll`, one slab of sources, one turn after the other.
 //!
-//! A turn waits for readiness, tells each source that became ready, and then runs every source
-//! that is *due*: ready, past its deadline, just spawned, or stopped by its budget in the turn
-//! before. What a source is and does is its own affair: the reactor knows no protocol and does no
-//! input or output but waiting.
+//! A turn waits for readiness, tells each source that became ready, and then runs the sources
+//! that are *due*: ready, past their deadlines, just spawned, or stopped by their budget in the turn
+//! before. Its neighbour `due` says in which order they run, and how many of them before the kernel is
+//! asked again. What a source is and does is its own affair: the reactor knows no protocol and does
+//! no input or output but waiting.
 //!
 //! Invariants: a key stands on `due` at most once; a source that leaves the slab takes its timer
 //! with it; an event for a key whose source has gone is recognised by its generation and dropped;
-//! no loop of a turn runs longer than the sources and events it began with.
+//! no loop of a turn runs longer than the sources and events it began with, or than a turn may take;
+//! a deadline is looked at only when everything is known that had happened before (a process may have
+//! been stopped for longer than any deadline, and more may have happened than one call tells), so that
+//! what has come in time counts.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -17,6 +23,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
 use super::alarm::Alarms;
+use super::due::{self, Due, Habit, Lane};
 use super::timer::Wheel;
 use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
@@ -42,6 +49,12 @@ pub trait Source: Sized {
 
     /// When to run even if nothing becomes ready, or `None` for never.
     fn deadline(&self) -> Option<Instant>;
+
+    /// Whether its next run is known to take long beside others, as a handshake does. It then waits
+    /// among those like it, and the time that they take is measured.
+    fn takes_long(&self) -> bool {
+        false
+    }
 }
 
 /// What a source wants after a run.
@@ -63,12 +76,16 @@ pub struct Context<'a, S: Source> {
     pub pool: &'a mut Pool,
     /// What all sources share.
     pub host: &'a mut S::Host,
+    /// How many bytes this run may move. Who could move more says [`Next::Again`].
+    pub slice: usize,
+    /// What this run costs, in nanoseconds.
+    cost: Cell<u64>,
     observer: &'a mut dyn Observer,
     turn: u64,
     key: usize,
     generation: u32,
     registry: &'a Registry,
-    spawned: &'a mut Vec<S>,
+    spawned: &'a mut VecDeque<S>,
     alarms: &'a mut Alarms<Waker>,
     woken: &'a mut Vec<Waker>,
     wake_all: &'a mut bool,
@@ -123,7 +140,19 @@ impl<S: Source> Context<'_, S> {
 
     /// Lets `source` enter the slab when the sources that are due have run.
     pub fn spawn(&mut self, source: S) {
-        self.spawned.push(source);
+        self.spawned.push_back(source);
+    }
+
+    /// Counts what this run does at the cost of the others beside its own system calls, about right. So
+    /// the turn ends in time, and who spends much waits among those who do.
+    pub fn spend(&self, nanoseconds: u64) {
+        self.cost.set(self.cost.get().saturating_add(nanoseconds));
+    }
+
+    /// The same for bytes that it moved, which are taken from what is left of its slice.
+    pub fn spend_bytes(&mut self, count: usize) {
+        self.spend(due::bytes(count));
+        self.slice = self.slice.saturating_sub(count);
     }
 
     /// What stands for this source.
@@ -175,19 +204,21 @@ pub struct Reactor<S: Source> {
     generations: Vec<u32>,
     wheel: Wheel,
     alarms: Alarms<Waker>,
-    due: Vec<u32>,
-    /// Last turn's `due`, empty, kept for its storage.
-    batch: Vec<u32>,
-    spawned: Vec<S>,
+    due: Due,
+    /// Those that have yet to enter the slab.
+    spawned: VecDeque<S>,
     woken: Vec<Waker>,
     pool: Pool,
     observer: Box<dyn Observer>,
     host: S::Host,
     turn: u64,
+    /// For how many turns the kernel has had more to tell than one call could.
+    untold: usize,
 }
 
 struct Slot<S> {
     source: S,
+    habit: Habit,
     is_due: bool,
 }
 
@@ -204,14 +235,14 @@ impl<S: Source> Reactor<S> {
             generations: Vec::new(),
             wheel: Wheel::new(Instant::now()),
             alarms: Alarms::new(),
-            due: Vec::new(),
-            batch: Vec::new(),
-            spawned: Vec::new(),
+            due: Due::default(),
+            spawned: VecDeque::new(),
             woken: Vec::new(),
             pool,
             observer,
             host,
             turn: 0,
+            untold: 0,
         })
     }
 
@@ -231,25 +262,25 @@ impl<S: Source> Reactor<S> {
         (&mut self.host, self.sources.iter().map(|(_, slot)| &slot.source))
     }
 
-    /// How many sources there are.
+    /// How many sources there are, those that have yet to start among them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sources.len()
+        self.sources.len() + self.spawned.len()
     }
 
     /// Whether there is no source: the loop would wait for ever.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sources.is_empty()
+        self.len() == 0
     }
 
     /// Lets a source enter before the first turn, or between two.
     pub fn spawn(&mut self, source: S) {
-        self.spawned.push(source);
+        self.spawned.push_back(source);
         self.admit_spawned(Instant::now());
     }
 
-    /// One turn: waits until something is due, then runs it.
+    /// One turn: waits until something is due, then runs as much of it as a turn may.
     ///
     /// # Errors
     /// Those of `epoll_wait(2)`; being interrupted by a signal is not one.
@@ -264,13 +295,17 @@ impl<S: Source> Reactor<S> {
     pub fn turn_within(&mut self, limit: Option<Duration>) -> io::Result<()> {
         self.turn += 1;
         let now = self.wait(limit)?;
-        self.expire(now);
-        let mut batch = std::mem::replace(&mut self.due, std::mem::take(&mut self.batch));
-        let ran = batch.len();
-        for key in batch.drain(..) {
-            self.run(key as usize, now, Source::run);
+        if self.has_heard_all() {
+            self.expire(now);
         }
-        self.batch = batch;
+        self.ring(now);
+        let mut ran = 0;
+        self.due.begin_turn();
+        while let Some((key, lane)) = self.due.next() {
+            let cost = self.run(key as usize, (now, lane), Source::run);
+            self.due.charge(lane, cost);
+            ran += 1;
+        }
         self.admit_spawned(now);
         Watch::new(&mut *self.observer, self.turn, Subject::LOOP)
             .detail(|| Event::TurnEnded { ran });
@@ -288,10 +323,13 @@ impl<S: Source> Reactor<S> {
             Some(Duration::ZERO)
         };
         self.alarms.arm(before, self.poll.registry(), ALARM)?;
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            outcome => outcome?,
+        let mut outcome = self.poll.poll(&mut self.events, timeout);
+        // A signal ended the sleep, perhaps the one that lets a stopped process go on: what has come
+        // meanwhile is heard all the same, before any deadline is looked at.
+        while outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            outcome = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         }
+        outcome?;
         let now = Instant::now();
         let detail = self.observer.wants_detail();
         if detail {
@@ -316,7 +354,16 @@ impl<S: Source> Reactor<S> {
         Ok(now)
     }
 
-    /// Makes due what is past its deadline or alarm, and files again what only looked so.
+    /// Whether the kernel has told everything that happened before this turn. It tells in order, so
+    /// after as many full turns as there are sources to tell of, it has.
+    fn has_heard_all(&mut self) -> bool {
+        let is_full = self.events.iter().nth(EVENTS_PER_TURN - 1).is_some();
+        let enough = 1 + 2 * self.sources.len() / EVENTS_PER_TURN;
+        self.untold = if is_full { self.untold + 1 } else { 0 };
+        !is_full || self.untold > enough
+    }
+
+    /// Makes due what is past its deadline, and files again what only looked so.
     fn expire(&mut self, now: Instant) {
         while let Some(key) = self.wheel.expire(now) {
             let Some(slot) = self.sources.get_mut(key) else { continue };
@@ -326,38 +373,49 @@ impl<S: Source> Reactor<S> {
                 None => {}
             }
         }
+    }
+
+    /// Makes due whose alarm has come.
+    fn ring(&mut self, now: Instant) {
         while let Some(waker) = self.alarms.expire(now) {
             self.woken.push(waker);
         }
         self.wake_woken();
     }
 
+    /// Runs one source; answers what it cost.
     fn run(
         &mut self,
         key: usize,
-        now: Instant,
+        (now, lane): (Instant, Lane),
         step: impl FnOnce(&mut S, &mut Context<'_, S>) -> Next,
-    ) {
+    ) -> u64 {
         let slot = &mut self.sources[key];
         slot.is_due = false;
+        let began = (lane != Lane::Prompt).then(Instant::now);
         let mut wake_all = false;
-        let next = step(
-            &mut slot.source,
-            &mut Context {
-                now,
-                pool: &mut self.pool,
-                host: &mut self.host,
-                observer: &mut *self.observer,
-                turn: self.turn,
-                key,
-                generation: self.generations[key],
-                registry: self.poll.registry(),
-                spawned: &mut self.spawned,
-                alarms: &mut self.alarms,
-                woken: &mut self.woken,
-                wake_all: &mut wake_all,
-            },
-        );
+        let mut context = Context {
+            now,
+            pool: &mut self.pool,
+            host: &mut self.host,
+            slice: lane.slice(),
+            cost: Cell::new(due::RUN),
+            observer: &mut *self.observer,
+            turn: self.turn,
+            key,
+            generation: self.generations[key],
+            registry: self.poll.registry(),
+            spawned: &mut self.spawned,
+            alarms: &mut self.alarms,
+            woken: &mut self.woken,
+            wake_all: &mut wake_all,
+        };
+        let next = step(&mut slot.source, &mut context);
+        let estimate = context.cost.get();
+        // A handshake says nothing about what the connection does once it is over.
+        if lane != Lane::Long {
+            slot.habit.add(estimate);
+        }
         match next {
             Next::Close => self.remove(key),
             Next::Again => mark_due(&mut self.due, slot, key),
@@ -374,14 +432,16 @@ impl<S: Source> Reactor<S> {
                 mark_due(&mut self.due, slot, key);
             }
         }
+        began.map_or(estimate, |began| began.elapsed().as_nanos() as u64)
     }
 
+    /// What another source has news for is told at once, whatever else it is about to do.
     fn wake_woken(&mut self) {
         for Waker { key, generation } in self.woken.drain(..) {
             if self.generations[key] == generation
                 && let Some(slot) = self.sources.get_mut(key)
             {
-                mark_due(&mut self.due, slot, key);
+                mark_due_in(&mut self.due, slot, (key, slot.habit.lane()));
             }
         }
     }
@@ -393,23 +453,24 @@ impl<S: Source> Reactor<S> {
         drop(self.sources.remove(key));
     }
 
-    /// Spawned sources enter the slab and start; what they spawn in turn waits for the next turn.
+    /// Spawned sources enter the slab and start, as many as a turn may; those that are left, and what
+    /// they spawn in turn, wait for the next.
     fn admit_spawned(&mut self, now: Instant) {
-        if self.spawned.is_empty() {
-            return;
-        }
-        let mut arriving = std::mem::take(&mut self.spawned);
-        for source in arriving.drain(..) {
-            let key = self.sources.insert(Slot { source, is_due: false });
+        let mut spent = 0;
+        for _ in 0..self.spawned.len() {
+            if spent >= due::ALLOWANCE {
+                return;
+            }
+            let Some(source) = self.spawned.pop_front() else { return };
+            let slot = Slot { source, habit: Habit::default(), is_due: false };
+            let key = self.sources.insert(slot);
             if key == self.generations.len() {
                 self.generations.push(0);
             }
             let subject = Subject { key: Some(key), ..Subject::LOOP };
             Watch::new(&mut *self.observer, self.turn, subject).detail(|| Event::Spawned);
-            self.run(key, now, Source::start);
+            spent += self.run(key, (now, Lane::Prompt), Source::start);
         }
-        arriving.append(&mut self.spawned);
-        self.spawned = arriving;
     }
 }
 
@@ -417,10 +478,15 @@ fn slot_deadline<S: Source>(sources: &Slab<Slot<S>>, key: usize) -> Option<Insta
     sources[key].source.deadline()
 }
 
-fn mark_due<S>(due: &mut Vec<u32>, slot: &mut Slot<S>, key: usize) {
+fn mark_due<S: Source>(due: &mut Due, slot: &mut Slot<S>, key: usize) {
+    let lane = if slot.source.takes_long() { Lane::Long } else { slot.habit.lane() };
+    mark_due_in(due, slot, (key, lane));
+}
+
+fn mark_due_in<S>(due: &mut Due, slot: &mut Slot<S>, (key, lane): (usize, Lane)) {
     if !slot.is_due {
         slot.is_due = true;
-        due.push(key as u32);
+        due.push(key as u32, lane);
     }
 }
 
@@ -529,5 +595,118 @@ mod tests {
         reactor.turn().expect("a turn");
         assert_eq!(reactor.host().ran, ["successor"]);
         assert!(reactor.due.is_empty(), "a stale waker wakes nobody");
+    }
+
+    /// Does nothing but spend, and writes down that it has.
+    #[derive(Clone)]
+    struct Worker {
+        name: &'static str,
+        takes_long: bool,
+        cost: u64,
+        /// Whom its start brings into the world.
+        children: Vec<Worker>,
+    }
+
+    #[derive(Default)]
+    struct Workshop {
+        ran: Vec<&'static str>,
+        /// Whom the next run wakes.
+        to_wake: Option<Waker>,
+        wakers: Vec<Waker>,
+    }
+
+    fn worker(name: &'static str) -> Worker {
+        Worker { name, takes_long: false, cost: 0, children: Vec::new() }
+    }
+
+    impl Source for Worker {
+        type Host = Workshop;
+
+        fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
+            let waker = context.waker();
+            context.host.wakers.push(waker);
+            let children = std::mem::take(&mut self.children);
+            if children.is_empty() {
+                context.spend(self.cost);
+            }
+            children.into_iter().for_each(|child| context.spawn(child));
+            Next::Again
+        }
+
+        fn handle_readiness(&mut self, _: Side, _: Readiness) {}
+
+        fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
+            context.spend(self.cost);
+            if self.takes_long {
+                let began = Instant::now();
+                while (began.elapsed().as_nanos() as u64) < due::ALLOWANCE {}
+            }
+            context.host.ran.push(self.name);
+            if let Some(waker) = context.host.to_wake.take() {
+                context.wake(waker);
+            }
+            Next::Wait
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            None
+        }
+
+        fn takes_long(&self) -> bool {
+            self.takes_long
+        }
+    }
+
+    fn workshop(workers: impl IntoIterator<Item = Worker>) -> Reactor<Worker> {
+        let pool = Pool::new(4096, 1);
+        let mut reactor =
+            Reactor::new(pool, Box::new(Silent), Workshop::default()).expect("a reactor");
+        workers.into_iter().for_each(|it| reactor.spawn(it));
+        reactor
+    }
+
+    /// Who ran in the next turn, which does not sleep.
+    fn turn(reactor: &mut Reactor<Worker>) -> Vec<&'static str> {
+        reactor.turn_within(Some(Duration::ZERO)).expect("a turn");
+        std::mem::take(&mut reactor.host().ran)
+    }
+
+    #[test]
+    fn a_turn_is_bounded_as_a_whole_and_the_next_goes_on_where_it_ended() {
+        let half = due::ALLOWANCE / 2;
+        // Waiting for the first run costs nothing: they are in their places before they are dear.
+        let mut reactor = workshop(["a", "b", "c", "d", "e"].map(worker));
+        reactor.sources.iter_mut().for_each(|(_, slot)| slot.source.cost = half);
+        assert_eq!(turn(&mut reactor), ["a", "b"]);
+        let first = reactor.host().wakers[0];
+        reactor.host().to_wake = Some(first);
+        assert_eq!(turn(&mut reactor), ["c", "d"]);
+        assert_eq!(turn(&mut reactor), ["e", "a"], "`a` was due last, and is bulky now");
+        assert_eq!(turn(&mut reactor), [""; 0]);
+    }
+
+    #[test]
+    fn those_that_take_long_run_one_a_turn_and_a_prompt_one_between_them() {
+        let long = |name| Worker { takes_long: true, ..worker(name) };
+        let mut reactor = workshop([long("one"), long("two"), long("three"), worker("prompt")]);
+        assert_eq!(turn(&mut reactor), ["prompt", "one"]);
+        let prompt = reactor.host().wakers[3];
+        reactor.woken.push(prompt);
+        reactor.wake_woken();
+        assert_eq!(turn(&mut reactor), ["prompt"], "the other lane has had its half");
+        assert_eq!(turn(&mut reactor), ["two"], "nobody else has anything to do");
+        assert_eq!(turn(&mut reactor), ["three"]);
+    }
+
+    #[test]
+    fn those_that_are_spawned_together_start_over_as_many_turns_as_they_need() {
+        let dear = Worker { cost: due::ALLOWANCE, ..worker("child") };
+        let mut reactor = workshop([Worker { children: vec![dear; 3], ..worker("parent") }]);
+        assert_eq!((reactor.sources.len(), reactor.len()), (1, 4));
+        for started in 2..=4 {
+            turn(&mut reactor);
+            assert_eq!(reactor.sources.len(), started);
+        }
+        assert_eq!(reactor.len(), 4);
     }
 }

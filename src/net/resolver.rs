@@ -2,65 +2,73 @@
 //!
 //! What is known of names lies with the host, as [`Names`], where every source can ask for it:
 //! [`look_up`] answers at once or wakes the asker when there is an answer. The sockets live in a
-//! source of their own, [`Queries`]. They are open only while a question is, so that each burst of
-//! questions comes from ports of its own that nobody could learn before. An answer that is too long
-//! for a datagram has a connection of its own, which lasts no longer than its question is open.
+//! source of their own, [`Queries`]. Each question, each time that it is put, has one of its own,
+//! which lasts no longer than the question is open: so its port is one that nobody could learn
+//! before. An answer that is too long for a datagram has a connection.
 //!
-//! Invariant: nothing here waits. A datagram that cannot be sent now counts as lost on the way.
+//! Invariant: nothing here waits, but for a local file that has changed. A datagram that cannot be
+//! sent now counts as lost on the way.
 
-use std::collections::HashSet;
-use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use mio::Interest;
-use mio::net::UdpSocket;
+use log::Level;
+use nix::poll::{PollFd, PollTimeout, poll};
 
+use super::descriptors;
 use super::reactor::{Context, Next, Source, Waker};
 use crate::proto::end::Side;
 use crate::proto::event::Readiness;
-use crate::proto::resolver::{Answer, Hosts, Lookup, Resolver, Settings, Transmit, Transport};
+use crate::proto::resolver::{
+    Answer, Hosts, Lookup, Requester, Resolver, Server, Settings, Suspicion, Transmit, Transport,
+};
 
 use call::Call;
+use datagram::Datagram;
+use files::SystemFiles;
 
 mod call;
+mod datagram;
+mod files;
 
-/// How many datagrams of one server are taken in one turn before the other sources have theirs.
-const DATAGRAMS_PER_TURN: usize = 64;
+/// How many answers are taken, and how many questions put, in one turn before the other sources have
+/// theirs.
+const ANSWERS_PER_TURN: usize = 64;
+const QUESTIONS_PER_TURN: usize = 64;
 
 /// Which side of their source the sockets for datagrams are, and which the connections.
 const DATAGRAMS: Side = Side::Remote;
 const CALLS: Side = Side::Local;
 
-/// Longer than any answer that is asked for; what is longer is cut off and not understood.
-const LONGEST_ANSWER: usize = 4096;
+/// How long nothing more is said of guessed answers, after something was.
+const SUSPICION_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of names, and who waits to know more.
 pub struct Names {
     resolver: Resolver,
-    waiting: HashSet<Waker>,
+    /// What the system says about looking names up, where that counts.
+    files: Option<SystemFiles>,
+    /// By the names that they wait for.
+    waiting: BTreeMap<Rc<str>, BTreeSet<Waker>>,
     /// The source with the sockets, once it is there.
     queries: Option<Waker>,
 }
 
 impl Names {
-    /// Names as this system looks them up: by /etc/resolv.conf and /etc/hosts, which are read now
-    /// and never again. `servers` are asked instead of those of the file where there are any.
+    /// Names as this system looks them up: by /etc/resolv.conf and /etc/hosts, which are read again
+    /// when they have changed. `servers` are asked instead of those of the file where there are any.
     #[must_use]
-    pub fn of_system(servers: &[SocketAddr]) -> Self {
-        let mut settings = Settings::parse(&text("/etc/resolv.conf"));
-        if !servers.is_empty() {
-            settings.servers = servers.to_vec();
-        }
-        Self::new(settings, Hosts::parse(&text("/etc/hosts")))
+    pub fn of_system(servers: &[Server]) -> Self {
+        let (files, settings, hosts) = SystemFiles::read(servers);
+        Self { files: Some(files), ..Self::new(settings, hosts) }
     }
 
     /// Names as these settings say, with `hosts` known from the start.
     #[must_use]
     pub fn new(settings: Settings, hosts: Hosts) -> Self {
         let resolver = Resolver::new(settings, hosts, rand::random);
-        Self { resolver, waiting: HashSet::new(), queries: None }
+        Self { resolver, files: None, waiting: BTreeMap::new(), queries: None }
     }
 
     /// Keeps what is known of `host` up to date from now on.
@@ -74,46 +82,53 @@ impl Names {
         self.resolver.is_settled()
     }
 
-    /// What is known of `host`, to somebody who will not wait for more.
+    /// What is known of `host`, which is watched, to somebody who will not wait for more.
     pub fn known(&mut self, host: &str, now: Instant) -> Lookup {
-        self.resolver.lookup(host, now)
+        self.resolver.lookup(host, Requester::Ourselves, now)
     }
-}
 
-/// A file that is missing says nothing.
-fn text(path: &str) -> String {
-    match fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => {
-            log::debug!("{path} is not used: {error}");
-            String::new()
+    /// Looks whether the system's files have changed, once in a while. Answers whether they have.
+    fn refresh(&mut self, now: Instant) -> bool {
+        let Some(files) = &mut self.files else { return false };
+        let settings = files.changed_settings(self.resolver.settings(), now);
+        let hosts = files.changed_hosts(now);
+        let has_changed = settings.is_some() || hosts.is_some();
+        if let Some(hosts) = hosts {
+            self.resolver.change_hosts(hosts, now);
         }
+        if let Some(settings) = settings {
+            self.resolver.change_settings(settings, now);
+        }
+        has_changed
     }
 }
 
 /// What is known of `host`. Where that is nothing yet, `context`'s source is woken when that has
 /// changed, and asks again.
-pub fn look_up<S: Source>(host: &str, context: &mut Context<'_, S>) -> Lookup
+pub fn look_up<S: Source>(host: &str, requester: Requester, context: &mut Context<'_, S>) -> Lookup
 where
     S::Host: AsMut<Names>,
 {
     let (now, asker) = (context.now, context.waker());
     let names = context.host.as_mut();
-    let found = names.resolver.lookup(host, now);
+    let has_changed = names.refresh(now);
+    let found = names.resolver.lookup(host, requester, now);
     if found == Lookup::Pending {
-        names.waiting.insert(asker);
+        names.waiting.entry(host.into()).or_default().insert(asker);
+    }
+    if found == Lookup::Pending || has_changed {
         wake_queries(context);
     }
     found
 }
 
 /// Asks for `host` anew, because its addresses are of no use. Silent waits for it.
-pub fn renew<S: Source>(host: &str, context: &mut Context<'_, S>)
+pub fn renew<S: Source>(host: &str, requester: Requester, context: &mut Context<'_, S>)
 where
     S::Host: AsMut<Names>,
 {
     let now = context.now;
-    context.host.as_mut().resolver.renew(host, now);
+    context.host.as_mut().resolver.renew(host, requester, now);
     wake_queries(context);
 }
 
@@ -130,13 +145,17 @@ where
 /// The sockets to the name servers, as a source.
 #[derive(Debug, Default)]
 pub struct Queries {
-    /// One for each server, in their order; open while a question is.
-    sockets: Vec<Option<UdpSocket>>,
+    /// The questions that are put in datagrams.
+    datagrams: Vec<Datagram>,
     /// Something may have arrived at any of them.
     is_ready: bool,
     /// The questions that are put over connections.
     calls: Vec<Call>,
+    /// What events said of those since they were last looked at.
+    heard_of_calls: Readiness,
     deadline: Option<Instant>,
+    /// When something was last said of guessed answers.
+    suspected: Option<Instant>,
 }
 
 impl Queries {
@@ -145,10 +164,7 @@ impl Queries {
     where
         S::Host: AsMut<Names>,
     {
-        let waker = context.waker();
-        let names = context.host.as_mut();
-        names.queries = Some(waker);
-        self.sockets.resize_with(names.resolver.servers().len(), || None);
+        context.host.as_mut().queries = Some(context.waker());
         self.run(context)
     }
 
@@ -156,7 +172,7 @@ impl Queries {
     pub fn handle_readiness(&mut self, side: Side, readiness: Readiness) {
         match side {
             DATAGRAMS => self.is_ready = true,
-            CALLS => self.calls.iter_mut().for_each(|call| call.handle_readiness(readiness)),
+            CALLS => self.heard_of_calls = self.heard_of_calls.with(readiness),
         }
     }
 
@@ -166,25 +182,39 @@ impl Queries {
         S::Host: AsMut<Names>,
     {
         let now = context.now;
-        let next = self.receive(&mut context.host.as_mut().resolver, now);
+        context.host.as_mut().refresh(now);
+        let received = self.receive(&mut context.host.as_mut().resolver, now);
         self.hear_calls(context);
-        context.host.as_mut().resolver.handle_timeout(now);
-        while let Some(transmit) = context.host.as_mut().resolver.poll_transmit() {
+        if received == Next::Wait {
+            // Nobody is late whose answer has arrived.
+            context.host.as_mut().resolver.handle_timeout(now);
+        }
+        // First what makes room for more.
+        self.close_what_is_over(&context.host.as_mut().resolver);
+        for _ in 0..QUESTIONS_PER_TURN {
+            let Some(transmit) = context.host.as_mut().resolver.poll_transmit() else { break };
             self.transmit(&transmit, context);
+        }
+        while let Some(suspicion) = context.host.as_mut().resolver.poll_suspicion() {
+            self.tell_of(&suspicion, &context.host.as_mut().resolver, now);
         }
         while let Some(answer) = context.host.as_mut().resolver.poll_answer() {
             tell(&answer);
-            for asker in std::mem::take(&mut context.host.as_mut().waiting) {
+            let askers = context.host.as_mut().waiting.remove(&answer.host);
+            for asker in askers.into_iter().flatten() {
                 context.wake(asker);
             }
         }
         let resolver = &context.host.as_mut().resolver;
-        self.calls.retain(|call| resolver.awaits_stream(call.id()));
-        if resolver.is_idle() {
-            self.sockets.fill_with(|| None);
-        }
+        self.close_what_is_over(resolver);
         self.deadline = resolver.poll_timeout();
-        next
+        if resolver.has_transmits() { Next::Again } else { received }
+    }
+
+    fn close_what_is_over(&mut self, resolver: &Resolver) {
+        let awaited = resolver.awaited();
+        self.datagrams.retain(|datagram| awaited.contains(&datagram.serial()));
+        self.calls.retain(|call| awaited.contains(&call.serial()));
     }
 
     /// When to run even if nothing arrives.
@@ -197,26 +227,15 @@ impl Queries {
         if !std::mem::take(&mut self.is_ready) {
             return Next::Wait;
         }
-        let mut bytes = [0; LONGEST_ANSWER];
-        let mut next = Next::Wait;
-        for server in 0..self.sockets.len() {
-            let mut left = DATAGRAMS_PER_TURN;
-            while let Some(socket) = &self.sockets[server] {
-                if left == 0 {
-                    self.is_ready = true;
-                    next = Next::Again;
-                    break;
-                }
-                left -= 1;
-                match socket.recv(&mut bytes) {
-                    Ok(len) => resolver.handle_datagram(&bytes[..len], server, now),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => self.give_up(server, &error, resolver, now),
-                }
+        let ready = ready(self.datagrams.iter().map(Datagram::interest));
+        for (served, index) in ready.into_iter().enumerate() {
+            if served == ANSWERS_PER_TURN {
+                self.is_ready = true;
+                return Next::Again;
             }
+            self.datagrams[index].receive(resolver, now);
         }
-        next
+        Next::Wait
     }
 
     /// Takes in what the calls have come to.
@@ -224,118 +243,105 @@ impl Queries {
     where
         S::Host: AsMut<Names>,
     {
+        let readiness = std::mem::replace(&mut self.heard_of_calls, Readiness::NONE);
+        if readiness == Readiness::NONE {
+            return;
+        }
         let now = context.now;
-        self.calls.retain_mut(|call| {
-            let (server, id) = (call.server(), call.id());
+        for index in ready(self.calls.iter().map(Call::interest)) {
+            let call = &mut self.calls[index];
+            call.handle_readiness(readiness);
+            let serial = call.serial();
             match call.advance(context) {
-                Ok(None) => return true,
+                Ok(None) => {}
                 Ok(Some(answer)) => {
                     let resolver = &mut context.host.as_mut().resolver;
-                    resolver.handle_stream_answer(answer, server, id, now);
+                    resolver.handle_answer(answer, serial, now);
+                    // Where that was no answer, none will come.
+                    resolver.handle_lost(serial, now);
                 }
-                Err(error) => lose_call(server, id, &error, context),
+                Err(error) => {
+                    log::debug!("a name server over TCP: {error}");
+                    context.host.as_mut().resolver.handle_lost(serial, now);
+                }
             }
-            false
-        });
+        }
     }
 
+    /// Sends a question, from a new port.
     fn transmit<S: Source>(&mut self, transmit: &Transmit, context: &mut Context<'_, S>)
     where
         S::Host: AsMut<Names>,
     {
-        let Transmit { server, transport, id, bytes } = transmit;
-        match transport {
-            Transport::Datagram => {
-                if let Err(error) = self.send(*server, bytes, context) {
-                    let now = context.now;
-                    self.give_up(*server, &error, &mut context.host.as_mut().resolver, now);
-                }
-            }
-            Transport::Stream => {
-                let address = context.host.as_mut().resolver.servers()[*server];
-                match Call::begin(address, transmit, context) {
-                    Ok(call) => self.calls.push(call),
-                    Err(error) => lose_call(*server, *id, &error, context),
-                }
-            }
+        if !context.host.as_mut().resolver.awaits(transmit.serial) {
+            return;
         }
-    }
-
-    /// Sends a question, from a new port where none is open.
-    fn send<S: Source>(
-        &mut self,
-        server: usize,
-        bytes: &[u8],
-        context: &mut Context<'_, S>,
-    ) -> io::Result<()>
-    where
-        S::Host: AsMut<Names>,
-    {
-        let socket = match &mut self.sockets[server] {
-            Some(socket) => socket,
-            closed => {
-                let address = context.host.as_mut().resolver.servers()[server];
-                let mut socket = connect(address)?;
-                context.register(&mut socket, DATAGRAMS, Interest::READABLE)?;
-                closed.insert(socket)
+        let server = context.host.as_mut().resolver.servers()[transmit.server].clone();
+        let sent = match transmit.transport {
+            Transport::Datagram => Datagram::send(&server, transmit, context)
+                .map(|datagram| self.datagrams.push(datagram)),
+            Transport::Stream => {
+                Call::begin(&server, transmit, context).map(|call| self.calls.push(call))
             }
         };
-        match socket.send(bytes) {
-            Err(error) if is_passing(&error) => Ok(()),
-            outcome => outcome.map(drop),
+        match sent {
+            // There may be descriptors when it is put again.
+            Err(error) if !descriptors::have_run_out(&error) => {
+                log::debug!("name server {server}: {error}");
+                let now = context.now;
+                context.host.as_mut().resolver.handle_lost(transmit.serial, now);
+            }
+            _ => {}
         }
     }
 
-    /// Lets the questions that this server was asked go to another.
-    fn give_up(&mut self, server: usize, error: &io::Error, resolver: &mut Resolver, now: Instant) {
-        log::debug!("name server {}: {error}", resolver.servers()[server]);
-        self.sockets[server] = None;
-        resolver.handle_unreachable(server, now);
+    /// Says that somebody guesses, once in a while: he decides how often he does.
+    fn tell_of(&mut self, suspicion: &Suspicion, resolver: &Resolver, now: Instant) {
+        if self.suspected.is_some_and(|before| now < before + SUSPICION_PAUSE) {
+            return;
+        }
+        self.suspected = Some(now);
+        log::warn!(
+            "host {}: too many wrong answers in the name of the name server {}: somebody seems to \
+             forge them, so it is asked over TCP",
+            suspicion.host,
+            resolver.servers()[suspicion.server]
+        );
     }
 }
 
-/// Lets a question that was put over a connection go to another server.
-fn lose_call<S: Source>(server: usize, id: u16, error: &io::Error, context: &mut Context<'_, S>)
-where
-    S::Host: AsMut<Names>,
-{
-    let now = context.now;
-    let resolver = &mut context.host.as_mut().resolver;
-    log::debug!("name server {} over TCP: {error}", resolver.servers()[server]);
-    resolver.handle_stream_lost(id, now);
+/// The places in the list of those at which something has happened, with one system call.
+fn ready<'fd>(all: impl Iterator<Item = PollFd<'fd>>) -> Vec<usize> {
+    let mut all: Vec<_> = all.collect();
+    if poll(&mut all, PollTimeout::ZERO).is_err() {
+        // What is looked at in vain costs only time.
+        return (0..all.len()).collect();
+    }
+    let is_ready = |it: &PollFd<'_>| it.any().unwrap_or(true);
+    all.iter().enumerate().filter(|(_, it)| is_ready(it)).map(|(index, _)| index).collect()
 }
 
-/// A socket that hears only `server`. The system chooses its port, at random.
-fn connect(server: SocketAddr) -> io::Result<UdpSocket> {
-    let any = match server {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(server)?;
-    Ok(socket)
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-/// Says what has changed. A failure is said once, not at every repetition.
+/// Says what has changed of a watched name: a failure is said once, not at every repetition. What
+/// came of a name that a peer asked for, its own line tells.
 fn tell(answer: &Answer) {
     let host = &answer.host;
     match &answer.outcome {
-        Ok(addresses) if answer.is_news => {
+        _ if !answer.is_news => {}
+        Ok(addresses) => {
+            let level = if answer.is_watched { Level::Info } else { Level::Debug };
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            log::info!("host {host} is {}", addresses.join(", "));
+            log::log!(level, "host {host} is {}", addresses.join(", "));
         }
-        Err(failure) if answer.is_news => log::warn!("host {host} was not found: {failure}"),
-        _ => {}
+        Err(failure) if answer.is_watched => {
+            log::warn!("host {host} was not found: {failure}; it is looked for again");
+        }
+        Err(failure) => log::debug!("host {host} was not found: {failure}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, UdpSocket};
+    use std::net::{IpAddr, SocketAddr, UdpSocket};
     use std::time::Duration;
 
     use hickory_proto::op::{Message, OpCode};
@@ -351,14 +357,14 @@ mod tests {
 
     /// Somebody who wants to know where a name is, and the sockets.
     enum Member {
-        Asker,
+        Asker(&'static str),
         Queries(Queries),
     }
 
     struct Shared {
         names: Names,
-        /// What the asker was told, each time that it asked.
-        told: Vec<Lookup>,
+        /// What the askers were told, each time that they asked.
+        told: Vec<(&'static str, Lookup)>,
     }
 
     impl AsMut<Names> for Shared {
@@ -372,7 +378,7 @@ mod tests {
 
         fn start(&mut self, context: &mut Context<'_, Self>) -> Next {
             match self {
-                Self::Asker => self.run(context),
+                Self::Asker(_) => self.run(context),
                 Self::Queries(queries) => queries.start(context),
             }
         }
@@ -385,9 +391,9 @@ mod tests {
 
         fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
             match self {
-                Self::Asker => {
-                    let found = look_up("db.test", context);
-                    context.host.told.push(found);
+                Self::Asker(host) => {
+                    let found = look_up(host, Requester::Local, context);
+                    context.host.told.push((host, found));
                     Next::Wait
                 }
                 Self::Queries(queries) => queries.run(context),
@@ -396,19 +402,23 @@ mod tests {
 
         fn deadline(&self) -> Option<Instant> {
             match self {
-                Self::Asker => None,
+                Self::Asker(_) => None,
                 Self::Queries(queries) => queries.deadline(),
             }
         }
     }
 
-    /// Receives one question and answers it; where it asks for.
+    /// Receives one question and answers it where it is about `db.test`; where it asks for.
     fn serve(server: &UdpSocket, address: IpAddr) -> SocketAddr {
         let mut bytes = [0; 512];
         let (len, from) = server.recv_from(&mut bytes).expect("a question");
         let question = Message::from_vec(&bytes[..len]).expect("a message");
         let query = question.queries[0].clone();
+        if !query.name.to_ascii().eq_ignore_ascii_case("db.test.") {
+            return from;
+        }
         let mut answer = Message::response(question.metadata.id, OpCode::Query);
+        answer.metadata.recursion_available = true;
         if let (IpAddr::V4(address), RecordType::A) = (address, query.query_type) {
             answer.add_answer(Record::from_rdata(query.name.clone(), 60, RData::A(A(address))));
         }
@@ -418,28 +428,30 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_an_unknown_name_is_woken_when_it_is_known() {
+    fn an_answer_wakes_whoever_waits_for_its_name_and_nobody_else() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
         server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let servers = vec![server.local_addr().expect("bound")];
+        let servers = vec![server.local_addr().expect("bound").into()];
         let settings = Settings { servers, ..Settings::default() };
         let shared = Shared { names: Names::new(settings, Hosts::default()), told: Vec::new() };
         let mut reactor =
             Reactor::new(Pool::new(4096, 1), Box::new(Silent), shared).expect("a reactor");
         reactor.spawn(Member::Queries(Queries::default()));
-        reactor.spawn(Member::Asker);
-        assert_eq!(reactor.host().told, [Lookup::Pending]);
-
+        for host in ["db.test", "silent.test", "db.test"] {
+            reactor.spawn(Member::Asker(host));
+        }
         reactor.turn().expect("the sockets' turn");
         let address = IpAddr::from([192, 0, 2, 7]);
-        let ports = [serve(&server, address), serve(&server, address)];
-        assert_eq!(ports[0], ports[1], "both questions of a burst come from one port");
+        let ports: BTreeSet<_> = (0..4).map(|_| serve(&server, address).port()).collect();
+        assert_eq!(ports.len(), 4, "each question comes from a port of its own");
         let begun = Instant::now();
-        while reactor.host().told.len() < 2 {
+        while reactor.host().told.len() < 5 {
             reactor.turn().expect("a turn");
             assert!(begun.elapsed() < PATIENCE, "nobody was woken");
         }
-        assert_eq!(reactor.host().told[1], Lookup::Known([address].into()));
-        assert!(reactor.host().names.waiting.is_empty());
+        let known = ("db.test", Lookup::Known([address].into()));
+        assert_eq!(reactor.host().told[3..], [known.clone(), known]);
+        let waiting: Vec<_> = reactor.host().names.waiting.keys().cloned().collect();
+        assert_eq!(waiting, ["silent.test".into()]);
     }
 }

@@ -102,8 +102,14 @@ impl Socket {
     /// The address of this side, where it is an Internet address.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
+        self.stream.local_address()
+    }
+
+    /// The address of the other side, where it is an Internet address.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
         match &self.stream {
-            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
             Stream::Unix(_) => None,
         }
     }
@@ -264,14 +270,7 @@ impl End for Socket {
 
     /// What waits to be sent is lost. A Unix socket knows no reset.
     fn cut_off(&mut self) {
-        let at_once = Some(Duration::ZERO);
-        let outcome = match &self.stream {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
-            Stream::Unix(_) => Ok(()),
-        };
-        if let Err(error) = outcome {
-            log::debug!("a reset could not be passed on: {error}");
-        }
+        self.stream.cut_off();
     }
 }
 
@@ -293,6 +292,42 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Stream {
+    /// The address of this side, where it is an Internet address.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Makes closing it a reset: what waits to be sent is lost, and no port lingers. A Unix socket
+    /// knows no reset.
+    pub fn cut_off(&self) {
+        let at_once = Some(Duration::ZERO);
+        let outcome = match self {
+            Self::Tcp(stream) => SockRef::from(stream).set_linger(at_once),
+            Self::Unix(_) => Ok(()),
+        };
+        if let Err(error) = outcome {
+            log::debug!("a reset could not be passed on: {error}");
+        }
+    }
+
+    /// Whether the connection has met itself: two sides of one TCP that open at the same time become
+    /// one connection (RFC 9293, 3.5), so a call whose own port is by chance the one that it calls is
+    /// answered by itself where nobody else listens.
+    #[must_use]
+    pub fn meets_itself(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) => local == peer,
+                _ => false,
+            },
+            Self::Unix(_) => false,
+        }
+    }
+
     /// Looks at what has come, and leaves it there.
     ///
     /// # Errors
@@ -328,6 +363,12 @@ impl Stream {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -118,7 +118,9 @@ impl Wheel {
 
     /// When to look again: the moment at which the next filed key comes due.
     pub fn next_due(&mut self) -> Option<Instant> {
-        self.next_tick().map(|tick| self.origin + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        let tick = self.next_tick()?;
+        let since = Duration::from_millis(tick.saturating_mul(TICK.as_millis() as u64));
+        self.origin.checked_add(since)
     }
 
     /// The first tick that holds anything. The answer is remembered, so a turn in which no timer
@@ -192,6 +194,24 @@ mod tests {
         let next = wheel.next_due().expect("a key is filed");
         assert_eq!(next, start + TICK * (BUCKETS as u32 - 1));
         assert_eq!(expired(&mut wheel, next), [0]);
+    }
+
+    #[test]
+    fn a_century_is_no_time() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let year = Duration::from_secs(365 * 86_400);
+        for years in 1..=100 {
+            let now = start + year * years;
+            assert_eq!(expired(&mut wheel, now), [0usize; 0]);
+            let at = now + Duration::from_millis(100);
+            wheel.file(0, at);
+            let next = wheel.next_due().expect("a key is filed");
+            assert!(at <= next && next <= at + TICK, "after {years} years");
+            assert_eq!(expired(&mut wheel, next), [0]);
+        }
+        wheel.file(0, start + year * 200);
+        assert!(wheel.next_due().expect("a key is filed") <= start + year * 101);
     }
 
     #[derive(Clone, Debug)]

@@ -5,10 +5,14 @@
 //! there. While replies wait to be sent nothing is received, so what is held is bounded by one
 //! batch; what arrives meanwhile waits in the kernel, which drops when its queue is full, as UDP
 //! may.
+//!
+//! A socket on every address of the machine answers from the one that was
+//! [asked](super::udp_destination).
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -16,6 +20,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmm
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::reactor::{Context, Source};
+use super::udp_destination::{self, Destination};
 use crate::proto::end::Side;
 use crate::proto::event::{Event, Readiness, Transfer, Watch};
 
@@ -32,6 +37,10 @@ const STRIDE: usize = 65_536 + 128;
 /// A bound, non-blocking UDP socket with the storage for one batch.
 pub struct UdpServer {
     socket: mio::net::UdpSocket,
+    address: SocketAddr,
+    /// Whether each datagram tells to which of our addresses it was sent.
+    only_ipv6: bool,
+    is_told: bool,
     readiness: Readiness,
     storage: Vec<u8>,
     receiving: MultiHeaders<SockaddrStorage>,
@@ -44,6 +53,7 @@ pub struct UdpServer {
 struct Arrival {
     len: usize,
     from: Option<SockaddrStorage>,
+    to: Destination,
 }
 
 /// The replies of one batch, in the order of their requests, and how many of them are sent.
@@ -52,6 +62,8 @@ struct Replies {
     /// Slot and length.
     slots: Vec<(usize, usize)>,
     addresses: Vec<Option<SockaddrStorage>>,
+    /// Where each is sent from.
+    own: Vec<Destination>,
     sent: usize,
 }
 
@@ -64,37 +76,69 @@ pub struct Batch {
     pub sent: usize,
     /// Replies that the kernel refused and that were given up.
     pub lost: usize,
+    /// Datagrams that were sent to everybody or to a group, which nobody answers.
+    pub for_many: usize,
+}
+
+/// A request, as it is judged.
+pub struct Request<'a> {
+    /// Who sent it, or is said to have; an IPv4 address as what it is.
+    pub from: SocketAddr,
+    /// The address that was asked.
+    pub to: SocketAddr,
+    /// Where it lies; the reply takes its place.
+    pub slot: &'a mut [u8],
+    /// Its length.
+    pub len: usize,
 }
 
 impl UdpServer {
-    /// Binds `address`.
+    /// Binds `address`; `[::]` takes IPv4 too where the system allows it, and not with `only_ipv6`.
     ///
     /// # Errors
     /// Those of `bind(2)`.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, only_ipv6: bool) -> io::Result<Self> {
         let kind = Type::DGRAM.nonblocking().cloexec();
         let socket = RawSocket::new(Domain::for_address(address), kind, Some(Protocol::UDP))?;
         if address.is_ipv6() {
-            socket.set_only_v6(!address.ip().is_unspecified())?;
+            socket.set_only_v6(only_ipv6 || !address.ip().is_unspecified())?;
         }
+        let room = udp_destination::ask(&socket, address)?;
         socket.bind(&address.into())?;
+        let socket = mio::net::UdpSocket::from_std(socket.into());
         Ok(Self {
-            socket: mio::net::UdpSocket::from_std(socket.into()),
+            address: socket.local_addr()?,
+            is_told: room.is_some(),
+            only_ipv6,
+            socket,
             readiness: Readiness::WRITABLE,
             storage: vec![0; BATCH * STRIDE],
-            receiving: MultiHeaders::preallocate(BATCH, None),
-            sending: MultiHeaders::preallocate(BATCH, None),
+            receiving: MultiHeaders::preallocate(BATCH, room.clone()),
+            sending: MultiHeaders::preallocate(BATCH, room),
             arrived: Vec::with_capacity(BATCH),
             replies: Replies::default(),
         })
     }
 
+    /// Whether `[::]` leaves IPv4 to another socket.
+    #[must_use]
+    pub fn only_ipv6(&self) -> bool {
+        self.only_ipv6
+    }
+
     /// The address that the system bound.
-    ///
-    /// # Errors
-    /// Those of `getsockname(2)`.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether `error`, which a step has met, means that the socket is of no use any more: it is no
+    /// socket, or the system has taken its address from it (as `ss --kill` does).
+    #[must_use]
+    pub fn is_dead_of(&self, error: &io::Error) -> bool {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        matches!(errno, Some(Errno::EBADF | Errno::ENOTSOCK | Errno::EINVAL | Errno::ENOTCONN))
+            || self.socket.local_addr().ok() != Some(self.address)
     }
 
     /// Registers for readiness as the remote side of `context`'s source.
@@ -112,25 +156,32 @@ impl UdpServer {
 
     /// Sends replies that wait, or receives one batch and answers it.
     ///
-    /// `answer` gets the sender, a slot and the length of the request in it; it answers the
-    /// length of the reply that it has put in the request's place, or `None` for no reply.
+    /// `answer` answers the length of the reply that it has put in the request's place, or `None` for
+    /// no reply.
     ///
     /// # Errors
-    /// Those of `recvmmsg(2)` that mean that the socket is of no use any more.
+    /// Those of `recvmmsg(2)`. Most pass; [`is_dead_of`](Self::is_dead_of) tells those that do not.
     pub fn step(
         &mut self,
         watch: &mut Watch<'_>,
-        mut answer: impl FnMut(SocketAddr, &mut [u8], usize) -> Option<usize>,
+        mut answer: impl FnMut(Request<'_>) -> Option<usize>,
     ) -> io::Result<Batch> {
         let mut batch = Batch::default();
         if self.replies.is_empty() && self.readiness.contains(Readiness::READABLE) {
             batch.received = self.receive(watch)?;
-            for (slot, arrival) in self.arrived.drain(..).enumerate() {
+            for (number, arrival) in self.arrived.drain(..).enumerate() {
                 let Some(from) = arrival.from.and_then(inet_address) else { continue };
-                let storage = &mut self.storage[slot * STRIDE..slot * STRIDE + LONGEST];
-                if let Some(len) = answer(from, storage, arrival.len) {
-                    self.replies.slots.push((slot, len));
+                if arrival.to == Destination::Many {
+                    batch.for_many += 1;
+                    continue;
+                }
+                let own = arrival.to.ip().unwrap_or(self.address.ip());
+                let to = SocketAddr::new(own, self.address.port());
+                let slot = &mut self.storage[number * STRIDE..number * STRIDE + LONGEST];
+                if let Some(len) = answer(Request { from, to, slot, len: arrival.len }) {
+                    self.replies.slots.push((number, len));
                     self.replies.addresses.push(arrival.from);
+                    self.replies.own.push(arrival.to);
                 }
             }
         }
@@ -154,16 +205,15 @@ impl UdpServer {
         let transfer = match outcome {
             Ok(messages) => {
                 let bytes = messages.map(|message| {
-                    let arrival = Arrival { len: message.bytes, from: message.address };
+                    let to = Destination::of(&message, self.is_told);
+                    let arrival = Arrival { len: message.bytes, from: message.address, to };
                     self.arrived.push(arrival);
                     arrival.len
                 });
                 Transfer::Bytes(bytes.sum())
             }
-            // An ICMP error that an earlier reply caused. It was cleared by being reported.
-            Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EINTR) => {
-                Transfer::Bytes(0)
-            }
+            // The others: those that an earlier reply caused were cleared by being reported.
+            Err(Errno::EINTR) => Transfer::Bytes(0),
             Err(Errno::EAGAIN) => Transfer::WouldBlock,
             Err(error) => return Err(error.into()),
         };
@@ -180,21 +230,19 @@ impl UdpServer {
     fn send(&mut self, watch: &mut Watch<'_>) -> (usize, usize) {
         let (mut sent, mut lost) = (0, 0);
         while !self.replies.is_empty() {
-            let waiting = self.replies.sent..self.replies.slots.len();
+            let (own, waiting) = self.replies.next();
             let mut replies = self.replies.slots[waiting.clone()].iter();
             let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|_| {
                 let &(slot, len) = replies.next().unwrap_or(&(0, 0));
                 [IoSlice::new(&self.storage[slot * STRIDE..][..len])]
             });
-            let outcome = sendmmsg(
-                self.socket.as_raw_fd(),
-                &mut self.sending,
-                slices.iter(),
-                &self.replies.addresses[waiting],
-                [],
-                MsgFlags::MSG_DONTWAIT,
-            );
-            match outcome.map(Iterator::count) {
+            let addresses = &self.replies.addresses[waiting];
+            let (fd, sending) = (self.socket.as_raw_fd(), &mut self.sending);
+            let outcome = own.send_from(|from| {
+                sendmmsg(fd, sending, slices.iter(), addresses, from, MsgFlags::MSG_DONTWAIT)
+                    .map(Iterator::count)
+            });
+            match outcome {
                 Ok(count) => {
                     sent += count;
                     self.replies.advance(count);
@@ -229,11 +277,20 @@ impl Replies {
         self.slots.is_empty()
     }
 
+    /// Those that can be sent next with one call: they are sent from one address.
+    fn next(&self) -> (Destination, Range<usize>) {
+        let waiting = &self.own[self.sent..];
+        let own = waiting[0];
+        let count = waiting.iter().take_while(|other| **other == own).count();
+        (own, self.sent..self.sent + count)
+    }
+
     fn advance(&mut self, count: usize) {
         self.sent += count;
         if self.sent == self.slots.len() {
             self.slots.clear();
             self.addresses.clear();
+            self.own.clear();
             self.sent = 0;
         }
     }
@@ -244,5 +301,10 @@ fn inet_address(storage: SockaddrStorage) -> Option<SocketAddr> {
         return Some(SocketAddr::V4((*v4).into()));
     }
     let v6 = storage.as_sockaddr_in6()?;
-    Some(SocketAddr::V6((*v6).into()))
+    let v6 = SocketAddrV6::from(*v6);
+    // An IPv4 peer of an IPv6 socket is the IPv4 address that it is.
+    match v6.ip().to_ipv4_mapped() {
+        Some(v4) => Some((v4, v6.port()).into()),
+        None => Some(v6.into()),
+    }
 }

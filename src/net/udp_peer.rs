@@ -41,8 +41,15 @@ impl UdpPeer {
     pub fn connect(peer: SocketAddr, framing: Framing) -> io::Result<Self> {
         let any: SocketAddr =
             if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let socket = UdpSocket::bind(any)?;
+        let mut socket = UdpSocket::bind(any)?;
         socket.connect(peer)?;
+        if socket.local_addr()? == peer {
+            // By chance the system chose the port that is asked: this one would hear itself. While it is
+            // open, the next one is another.
+            let other = UdpSocket::bind(any)?;
+            other.connect(peer)?;
+            socket = other;
+        }
         let readiness = Readiness::WRITABLE;
         Ok(Self { socket, framing, readiness, sent: false, is_answered: true })
     }

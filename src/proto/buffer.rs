@@ -5,8 +5,12 @@
 //! buffer, and the block that one connection just gave back, still warm in the processor's cache,
 //! is the one that the next connection is served with.
 //!
-//! Invariants, asserted in debug builds: `start <= end <= block.len()`, and between calls a buffer
-//! holds a block exactly when `start < end`.
+//! Nor does a connection cost much more than its bytes in which a few wait for long, such as half a
+//! request: it [settles](Buffer::settle) them in storage of their size, and the block goes back.
+//!
+//! Invariants, asserted in debug builds: `start <= end <= storage.len()`, and between calls a buffer
+//! holds storage exactly when `start < end`. Storage is a block of the pool exactly when it has the
+//! length of one: what settles is shorter.
 
 /// Lends blocks of one size and keeps some of those that come back.
 ///
@@ -56,10 +60,13 @@ impl Pool {
     }
 }
 
+/// At most one part in so many of a block settles in storage of its own.
+const SETTLING_PART: usize = 4;
+
 /// A queue of bytes: filled at the back, drained at the front, one pool block at the most.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    block: Option<Box<[u8]>>,
+    storage: Option<Box<[u8]>>,
     start: u32,
     end: u32,
 }
@@ -68,7 +75,7 @@ impl Buffer {
     /// An empty buffer, which holds no storage.
     #[must_use]
     pub const fn new() -> Self {
-        Self { block: None, start: 0, end: 0 }
+        Self { storage: None, start: 0, end: 0 }
     }
 
     /// How many bytes wait.
@@ -92,13 +99,14 @@ impl Buffer {
     /// The bytes that wait, oldest first.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| &block[self.start as usize..self.end as usize])
+        let range = self.start as usize..self.end as usize;
+        self.storage.as_ref().map_or(&[], |storage| &storage[range])
     }
 
     /// The bytes that wait, to be changed in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.block {
-            Some(block) => &mut block[self.start as usize..self.end as usize],
+        match &mut self.storage {
+            Some(storage) => &mut storage[self.start as usize..self.end as usize],
             None => &mut [],
         }
     }
@@ -116,8 +124,9 @@ impl Buffer {
         pool: &mut Pool,
         source: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
+        self.unsettle(pool);
         self.make_space(1);
-        let block = self.block.get_or_insert_with(|| pool.lend());
+        let block = self.storage.get_or_insert_with(|| pool.lend());
         let space = &mut block[self.end as usize..];
         let offered = space.len();
         let outcome = source(space);
@@ -132,6 +141,7 @@ impl Buffer {
     /// Appends as many of `bytes` as fit, and answers how many that was.
     pub fn append(&mut self, pool: &mut Pool, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room(pool));
+        self.unsettle(pool);
         self.make_space(taken);
         let filled = self.fill(pool, |space| {
             space[..taken].copy_from_slice(&bytes[..taken]);
@@ -155,11 +165,37 @@ impl Buffer {
         self.consume(pool, self.len());
     }
 
+    /// Whoever fills this buffer will not do so soon: if few bytes wait, they move to storage of their
+    /// size.
+    pub fn settle(&mut self, pool: &mut Pool) {
+        let is_small = self.len() <= pool.block_len / SETTLING_PART;
+        if is_small && self.storage.as_ref().is_some_and(|it| it.len() == pool.block_len) {
+            let settled: Box<[u8]> = self.as_slice().into();
+            self.end = settled.len() as u32;
+            self.start = 0;
+            if let Some(block) = self.storage.replace(settled) {
+                pool.take_back(block);
+            }
+            self.check();
+        }
+    }
+
+    /// Moves what has settled to a block, so that more fits behind it.
+    fn unsettle(&mut self, pool: &mut Pool) {
+        if self.storage.as_ref().is_some_and(|it| it.len() < pool.block_len) {
+            let mut block = pool.lend();
+            let len = self.len();
+            block[..len].copy_from_slice(self.as_slice());
+            (self.start, self.end) = (0, len as u32);
+            self.storage = Some(block);
+        }
+    }
+
     /// Moves the waiting bytes to the front where `wanted` bytes would not fit behind them, and
     /// also where the move is cheap: no longer than what was consumed, and worth more than the
     /// space that is left.
     fn make_space(&mut self, wanted: usize) {
-        let Some(block) = &mut self.block else { return };
+        let Some(block) = &mut self.storage else { return };
         let (start, end) = (self.start as usize, self.end as usize);
         let behind = block.len() - end;
         if start > 0 && (behind < wanted || (behind < start && end - start <= start)) {
@@ -171,19 +207,21 @@ impl Buffer {
 
     fn give_back_if_empty(&mut self, pool: &mut Pool) {
         if self.start == self.end
-            && let Some(block) = self.block.take()
+            && let Some(storage) = self.storage.take()
         {
             self.start = 0;
             self.end = 0;
-            pool.take_back(block);
+            if storage.len() == pool.block_len {
+                pool.take_back(storage);
+            }
         }
         self.check();
     }
 
     fn check(&self) {
         debug_assert!(self.start <= self.end);
-        debug_assert!(self.end as usize <= self.block.as_ref().map_or(0, |block| block.len()));
-        debug_assert_eq!(self.block.is_some(), self.start < self.end);
+        debug_assert!(self.end as usize <= self.storage.as_ref().map_or(0, |it| it.len()));
+        debug_assert_eq!(self.storage.is_some(), self.start < self.end);
     }
 }
 
@@ -210,6 +248,27 @@ mod tests {
         assert_eq!((pool.lent(), buffer.as_slice()), (1, &b"o"[..]));
         buffer.consume(&mut pool, 1);
         assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn few_bytes_settle_in_storage_of_their_size() {
+        let mut pool = Pool::new(BLOCK, 1);
+        let mut buffer = Buffer::new();
+        buffer.settle(&mut pool);
+        buffer.append(&mut pool, b"hello");
+        buffer.settle(&mut pool);
+        assert_eq!(pool.lent(), 1, "more than a quarter of a block");
+        buffer.consume(&mut pool, 2);
+        buffer.settle(&mut pool);
+        assert_eq!((pool.lent(), pool.kept.len(), buffer.as_slice()), (0, 1, &b"llo"[..]));
+        assert_eq!(buffer.storage.as_ref().map(|it| it.len()), Some(3));
+        buffer.consume(&mut pool, 1);
+        assert_eq!(buffer.append(&mut pool, &[b'!'; BLOCK]), BLOCK - 2);
+        assert_eq!((pool.lent(), &buffer.as_slice()[..3]), (1, &b"lo!"[..]));
+        buffer.consume(&mut pool, BLOCK - 1);
+        buffer.settle(&mut pool);
+        buffer.clear(&mut pool);
+        assert_eq!((pool.lent(), pool.kept.len()), (0, 1));
     }
 
     #[test]
@@ -245,6 +304,7 @@ mod tests {
         Append(Vec<u8>),
         Fill(Vec<u8>),
         Consume(usize),
+        Settle,
         Clear,
     }
 
@@ -255,6 +315,7 @@ mod tests {
                 4 => bytes().prop_map(Step::Append),
                 4 => bytes().prop_map(Step::Fill),
                 6 => (0..BLOCK * 2).prop_map(Step::Consume),
+                2 => Just(Step::Settle),
                 1 => Just(Step::Clear),
             ],
             0..200,
@@ -291,6 +352,7 @@ mod tests {
                         buffer.consume(&mut pool, count);
                         model.drain(..count);
                     }
+                    Step::Settle => buffer.settle(&mut pool),
                     Step::Clear => {
                         buffer.clear(&mut pool);
                         model.clear();
@@ -298,7 +360,8 @@ mod tests {
                 }
                 prop_assert_eq!(buffer.as_slice(), model.make_contiguous() as &[u8]);
                 prop_assert_eq!(buffer.len() + buffer.room(&pool), BLOCK);
-                prop_assert_eq!(pool.lent(), usize::from(!model.is_empty()));
+                let has_settled = buffer.storage.as_ref().is_some_and(|it| it.len() < BLOCK);
+                prop_assert_eq!(pool.lent(), usize::from(!model.is_empty() && !has_settled));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The two ends that a session joins, and what they are given when their turn comes.
 
+use std::fmt;
 use std::io;
 use std::time::Instant;
 
@@ -43,6 +44,20 @@ pub trait End {
 
     /// Gives back the storage that it borrowed, if it keeps any. The session is over.
     fn dispose(&mut self, _pool: &mut Pool) {}
+
+    /// Whether it has refused what the peer asked of it, and said so.
+    fn has_declined(&self) -> bool {
+        false
+    }
+
+    /// Writes where its bytes go on to, as `key=value` pairs with a blank before each; nothing where
+    /// they end here.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    fn write_route(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
 }
 
 impl<E: End + ?Sized> End for Box<E> {
@@ -70,6 +85,14 @@ impl<E: End + ?Sized> End for Box<E> {
     fn dispose(&mut self, pool: &mut Pool) {
         (**self).dispose(pool);
     }
+
+    fn has_declined(&self) -> bool {
+        (**self).has_declined()
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).write_route(f)
+    }
 }
 
 /// What is known of an end beside its bytes. Most ends are up from the beginning and know nobody;
@@ -80,7 +103,10 @@ pub struct Standing<'a> {
     pub is_up: bool,
     /// Whether its peer went without saying that it was done: what came may not be all.
     pub was_truncated: bool,
-    /// Whom the peer proved to be, in a form for logs.
+    /// Whether something came from its peer that did not come through the pipe: a handshake.
+    pub has_heard: bool,
+    /// Whom the certificate of the peer names, in a form for logs; of one that is not up, that was not
+    /// proven.
     pub identity: Option<&'a str>,
     /// Why it failed, where an error number would not say it.
     pub cause: Option<&'a str>,
@@ -88,8 +114,13 @@ pub struct Standing<'a> {
 
 impl Standing<'_> {
     /// That of an end which knows no more than its bytes.
-    pub const UP: Standing<'static> =
-        Standing { is_up: true, was_truncated: false, identity: None, cause: None };
+    pub const UP: Standing<'static> = Standing {
+        is_up: true,
+        was_truncated: false,
+        has_heard: false,
+        identity: None,
+        cause: None,
+    };
 }
 
 /// What came of an exchange.

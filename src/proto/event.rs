@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use super::quote::{Quoted, QuotedBytes, Value};
 use super::reason::{CloseReason, Deadline, Side, StateName};
 
 /// Someone who wants to know what the loop does.
@@ -159,12 +160,21 @@ pub enum Event<'a> {
     Message(&'a [u8]),
     /// The subject will not be served: why, in a sentence.
     Refused(&'a dyn fmt::Display),
+    /// The subject was let in, and will not be served with what it asked for.
+    Denied {
+        /// Where it wanted to be carried; `-` where that was not said.
+        target: &'a dyn fmt::Display,
+        /// Why it is not, in a sentence.
+        reason: &'a dyn fmt::Display,
+    },
+    /// The subject itself has a trouble that is no one peer's: what, in a sentence.
+    Trouble(&'a dyn fmt::Display),
     /// The subject has left the slab.
     Closed(&'a Summary<'a>),
 }
 
 /// The life of a session, told when it is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Summary<'a> {
     /// Why it ended.
     pub reason: &'a CloseReason,
@@ -176,10 +186,16 @@ pub struct Summary<'a> {
     pub state: StateName,
     /// Whether it had been let in.
     pub was_admitted: bool,
+    /// Whether the peer left before it was let in, without a byte: a look at whether somebody listens.
+    pub left_silently: bool,
+    /// Whether what it asked for was refused, and was told of when that happened.
+    pub was_declined: bool,
     /// The name of the secret that let it in.
     pub identity: Option<&'a str>,
-    /// Whom the certificate of the peer names.
+    /// Whom the certificate of the peer names, as words that can stand in quotes.
     pub certificate: Option<&'a str>,
+    /// Where its bytes went on to, as `key=value` pairs with a blank before each.
+    pub route: &'a dyn fmt::Display,
     /// Bytes received from the remote end, the gate's included.
     pub received: u64,
     /// Bytes accepted for sending to the remote end, the gate's included.
@@ -201,8 +217,10 @@ impl fmt::Display for Event<'_> {
             Self::Write(side, transfer) => write!(f, "write to {side}: {transfer}"),
             Self::State(from, to) => write!(f, "{from} -> {to}"),
             Self::Deadline(deadline) => write!(f, "deadline: {deadline}"),
-            Self::Message(bytes) => write!(f, "message: {}", bytes.escape_ascii()),
+            Self::Message(bytes) => write!(f, "message: {}", QuotedBytes(bytes)),
             Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Denied { target, reason } => write!(f, "denied {target}: {reason}"),
+            Self::Trouble(what) => write!(f, "in trouble: {what}"),
             Self::Closed(summary) => write!(f, "closed: {summary}"),
         }
     }
@@ -213,27 +231,35 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "identity={} state={} received={} sent={} seconds={:.3}",
-            self.identity.unwrap_or("-"),
+            "identity={} state={} received={} sent={} seconds={:.3}{}",
+            Value(self.identity.unwrap_or("-")),
             self.state,
             self.received,
             self.sent,
             self.age.as_secs_f64(),
+            self.route,
         )?;
         if let Some(certificate) = self.certificate {
             write!(f, " certificate=\"{certificate}\"")?;
         }
-        match (self.reason, self.failure) {
+        write!(f, " reason={}", Quoted(Sentence(self)))
+    }
+}
+
+/// Why it ended, with all that is known of it.
+struct Sentence<'a>(&'a Summary<'a>);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { reason, failure, cause, .. } = self.0;
+        match (reason, failure) {
             // More than the system's own word for it: an end's own explanation.
             (CloseReason::Failed(side, _), Some(error)) if error.get_ref().is_some() => {
-                write!(f, " reason=\"the {side} end failed: {error}")?;
+                write!(f, "the {side} end failed: {error}")?;
             }
-            (reason, _) => write!(f, " reason=\"{reason}")?,
+            (reason, _) => reason.fmt(f)?,
         }
-        if let Some(cause) = self.cause {
-            write!(f, ": {cause}")?;
-        }
-        f.write_str("\"")
+        cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
     }
 }
 

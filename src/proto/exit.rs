@@ -8,6 +8,7 @@
 //! Nothing is called that no rule allows. The request and the call share one deadline. The target
 //! gets no byte of the request, and the peer none of the target's before it was told yes.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,12 +18,16 @@ use super::end::{End, Progress, Turn};
 use super::event::Event;
 use super::http_connect::{Authority, ESTABLISHED, Refusal, Rule, read_request};
 use super::pipe::Pipe;
+use super::quote::Value;
+use super::timeouts::given_back;
 
 /// What an exit allows, shared by its connections.
 #[derive(Debug)]
 pub struct Allowed {
     /// What may be asked for.
     pub rules: Vec<Rule>,
+    /// How long the head of a request may be, in bytes.
+    pub head: usize,
     /// How long the request and the call may take together.
     pub limit: Option<Duration>,
 }
@@ -41,8 +46,8 @@ enum Stage<E> {
     Calling(Authority, Option<E>),
     /// Bytes go both ways.
     Joined(E),
-    /// The answer is no; so much of it has been put.
-    Refused { answer: String, put: usize },
+    /// The answer is no; so much of it has been put. What was asked for, where that was understood.
+    Refused { answer: String, put: usize, target: Option<Authority> },
 }
 
 impl<E: End> Exit<E> {
@@ -67,6 +72,11 @@ impl<E: End> Exit<E> {
         if let Stage::Calling(_, call) = &mut self.stage {
             *call = Some(begun);
         }
+    }
+
+    /// Something that was waited for has come: it was in time, though the loop may have stood still.
+    pub fn note_progress(&mut self, now: Instant) {
+        self.until = self.until.map(|until| given_back(until, now).unwrap_or(until));
     }
 
     /// The connection to the target, made or being made.
@@ -98,9 +108,13 @@ impl<E: End> Exit<E> {
 
     /// Reads the request, as far as it is there.
     fn read(&mut self, to: &mut Pipe, turn: &mut Turn<'_>) -> Result<Progress, Refusal> {
-        let Some((target, len)) = read_request(to.bytes())? else {
+        let Some((target, len)) = read_request(to.bytes(), self.allowed.head)? else {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
+            }
+            if to.is_drained() {
+                // Somebody has looked whether an exit is here, and asks for nothing.
+                return Ok(Progress::Done);
             }
             if !to.is_open() {
                 return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
@@ -111,6 +125,7 @@ impl<E: End> Exit<E> {
             return Ok(Progress::Moved(0));
         };
         to.consume(turn.pool, len);
+        self.note_progress(turn.now);
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }
@@ -148,10 +163,15 @@ impl<E: End> Exit<E> {
     }
 
     fn refuse(&mut self, refusal: &Refusal, turn: &mut Turn<'_>) -> Progress {
-        turn.watch.report(&Event::Refused(refusal));
+        let target = refusal.target();
+        turn.watch.report(&Event::Denied {
+            target: target.map_or(&"-", |it| it as &dyn fmt::Display),
+            reason: refusal,
+        });
         // A target that was reached in vain must not take this for an end.
         self.cut_off();
-        self.stage = Stage::Refused { answer: refusal.answer(), put: 0 };
+        let target = target.cloned();
+        self.stage = Stage::Refused { answer: refusal.answer(), put: 0, target };
         Progress::Moved(1)
     }
 }
@@ -167,7 +187,7 @@ impl<E: End> End for Exit<E> {
             Stage::Asked => self.read(to, turn),
             Stage::Calling(..) => self.call(to, from, turn),
             Stage::Joined(end) => return end.exchange(to, from, turn),
-            Stage::Refused { answer, put } => {
+            Stage::Refused { answer, put, .. } => {
                 let appended = from.append(turn.pool, &answer.as_bytes()[*put..]);
                 *put += appended;
                 let is_all = *put == answer.len();
@@ -190,6 +210,20 @@ impl<E: End> End for Exit<E> {
     fn dispose(&mut self, pool: &mut Pool) {
         if let Some(end) = self.onward() {
             end.dispose(pool);
+        }
+    }
+
+    fn has_declined(&self) -> bool {
+        matches!(self.stage, Stage::Refused { .. })
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.stage {
+            Stage::Joined(end) => end.write_route(f),
+            Stage::Calling(target, _) | Stage::Refused { target: Some(target), .. } => {
+                write!(f, " target={}", Value(target))
+            }
+            Stage::Asked | Stage::Refused { target: None, .. } => f.write_str(" target=-"),
         }
     }
 }

@@ -106,6 +106,13 @@ impl Secret {
         &self.name
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "one without bytes is refused beforehand")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether this secret is exactly `bytes`, in time that depends on the length alone.
     #[must_use]
     pub fn is(&self, bytes: &[u8]) -> bool {
@@ -169,6 +176,18 @@ impl Keyring {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// How many secrets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none, so that nobody is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The name of the secret that `answer` proves: the client's identity. `None` where it

@@ -4,19 +4,27 @@
 //! The head is parsed by a library and bounded here. What an exit allows is a list of [`Rule`]s;
 //! nothing is allowed that none names.
 
+use core::net::IpAddr;
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest head, of a request or an answer, in bytes.
+use super::{host, idn};
+
+/// The longest head, of a request or an answer, in bytes, where nothing else is said. What goes
+/// before a final answer counts too.
 pub const HEAD_LIMIT: usize = 8 * 1024;
 
-/// The most header fields in a head.
-const FIELDS_LIMIT: usize = 64;
+/// The longest head that may be allowed, in bytes. It is parsed again whenever more of it comes.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+/// The room that header fields take at the least, in bytes, on average: so many may be in a head.
+const FIELD_LEN: usize = 128;
 
 /// A host and a port, as CONNECT asks for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// A name in lower case without its final dot, or an IP address without brackets.
+    /// A name in lower case without its final dot, or an IP address without brackets, in the
+    /// [one form](host::normal) that each has.
     pub host: String,
     /// The port, never 0.
     pub port: u16,
@@ -34,7 +42,7 @@ impl fmt::Display for Authority {
 
 /// The text is no `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not host:port (an IPv6 address stands in brackets)")]
+#[error("`{0}` is not host:port (an IPv6 address stands in brackets){hint}", hint = idn::hint(.0))]
 pub struct AuthorityError(String);
 
 impl FromStr for Authority {
@@ -43,26 +51,11 @@ impl FromStr for Authority {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = || {
             let (host, port) = text.rsplit_once(':')?;
-            let port = port.parse().ok().filter(|&port| port != 0)?;
-            Some((normal_host(host)?, port))
+            Some((host::normal(host)?, host::port(port)?))
         };
         let (host, port) = parts().ok_or_else(|| AuthorityError(text.to_owned()))?;
         Ok(Self { host, port })
     }
-}
-
-/// One form for each host: in lower case, a name without its final dot. An IPv6 address is not
-/// rewritten: one that is written otherwise than in a rule is not that rule's.
-fn normal_host(text: &str) -> Option<String> {
-    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let is_address = address.contains(':')
-            && address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte));
-        return is_address.then(|| address.to_ascii_lowercase());
-    }
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let is_name = (1..=253).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    is_name.then_some(name)
 }
 
 /// What an exit allows: `host:port`, `*.domain:port` for every name below a domain, and `*` for
@@ -82,7 +75,7 @@ enum HostRule {
 
 /// The text is no rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not host:port, *.domain:port or host:*")]
+#[error("`{0}` is not host:port, *.domain:port or host:*{hint}", hint = idn::hint(.0))]
 pub struct RuleError(String);
 
 impl FromStr for Rule {
@@ -93,11 +86,14 @@ impl FromStr for Rule {
             let (host, port) = text.rsplit_once(':')?;
             let port = match port {
                 "*" => None,
-                port => Some(port.parse().ok().filter(|&port| port != 0)?),
+                port => Some(host::port(port)?),
             };
             let host = match host.strip_prefix("*.") {
-                Some(domain) => HostRule::Below(format!(".{}", normal_host(domain)?)),
-                None => HostRule::Exactly(normal_host(host)?),
+                Some(domain) => {
+                    let domain = host::normal(domain).filter(|it| it.parse::<IpAddr>().is_err())?;
+                    HostRule::Below(format!(".{domain}"))
+                }
+                None => HostRule::Exactly(host::normal(host)?),
             };
             Some(Self { host, port })
         };
@@ -161,6 +157,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The target, where the request named one.
+    #[must_use]
+    pub fn target(&self) -> Option<&Authority> {
+        match self {
+            Self::NotAllowed(target) | Self::Unreachable(target, _) | Self::TimedOut(target) => {
+                Some(target)
+            }
+            Self::NotHttp(_) | Self::Method(_) | Self::Target(_) | Self::Late | Self::TooLong => {
+                None
+            }
+        }
+    }
+
     /// The answer to send: a status line and the reason as a text of its own.
     #[must_use]
     pub fn answer(&self) -> String {
@@ -185,23 +194,29 @@ impl Refusal {
 /// What an exit answers once it is connected to the target.
 pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 
-/// Reads the request at the beginning of `bytes`: what it asks for and how long its head is.
-/// `None` while the head is not whole.
+/// Reads the request at the beginning of `bytes`: what it asks for and how long its head is, which
+/// may be `limit` bytes. `None` while the head is not whole.
 ///
 /// # Errors
 /// Why it is not a request to connect.
-pub fn read_request(bytes: &[u8]) -> Result<Option<(Authority, usize)>, Refusal> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_LIMIT];
+pub fn read_request(bytes: &[u8], limit: usize) -> Result<Option<(Authority, usize)>, Refusal> {
+    let mut fields = fields(limit);
     let mut request = httparse::Request::new(&mut fields);
-    let parsed = request.parse(&bytes[..bytes.len().min(HEAD_LIMIT)]);
-    match parsed.map_err(|error| Refusal::NotHttp(error.to_string()))? {
-        httparse::Status::Partial if bytes.len() >= HEAD_LIMIT => Err(Refusal::TooLong),
-        httparse::Status::Partial => Ok(None),
-        httparse::Status::Complete(len) => match (request.method, request.path) {
+    let parsed = request.parse(&bytes[..bytes.len().min(limit)]);
+    match parsed {
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::TooLong),
+        Err(error) => Err(Refusal::NotHttp(error.to_string())),
+        Ok(httparse::Status::Partial) if bytes.len() >= limit => Err(Refusal::TooLong),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Ok(httparse::Status::Complete(len)) => match (request.method, request.path) {
             (Some("CONNECT"), Some(target)) => Ok(Some((target.parse()?, len))),
             (method, _) => Err(Refusal::Method(method.unwrap_or("?").to_owned())),
         },
     }
+}
+
+fn fields<'b>(limit: usize) -> Vec<httparse::Header<'b>> {
+    vec![httparse::EMPTY_HEADER; limit.max(HEAD_LIMIT) / FIELD_LEN]
 }
 
 /// The request to be carried to `target`.
@@ -211,47 +226,59 @@ pub fn request(target: &Authority) -> String {
 }
 
 /// Reads an exit's answer at the beginning of `bytes`: how long its head is, where the exit is
-/// connected. `None` while the head, or the reason after it, is not whole; `is_all` says that no
-/// more will come.
+/// connected, with the interim answers before it (RFC 9110, section 15.2), which say nothing; `limit`
+/// bytes together. `None` while the head, or the reason after it, is not whole; `is_all` says that
+/// no more will come.
 ///
 /// # Errors
 /// What the exit said instead, in one line.
-pub fn read_answer(bytes: &[u8], is_all: bool) -> Result<Option<usize>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_LIMIT];
-    let mut answer = httparse::Response::new(&mut fields);
-    let bytes = &bytes[..bytes.len().min(HEAD_LIMIT)];
-    match answer.parse(bytes) {
-        Err(error) => Err(format!("its answer is not HTTP: {error}")),
-        Ok(httparse::Status::Partial) if bytes.len() == HEAD_LIMIT => {
-            Err("its answer is too long".to_owned())
-        }
-        Ok(httparse::Status::Partial) if is_all => Err("it gave no whole answer".to_owned()),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Ok(httparse::Status::Complete(len)) => match answer.code {
-            Some(200..=299) => Ok(Some(len)),
-            code => {
-                let field = answer
-                    .headers
-                    .iter()
-                    .find(|field| field.name.eq_ignore_ascii_case("content-length"));
-                let wanted = field
-                    .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok())
-                    .unwrap_or(0usize);
-                let said = &bytes[len..];
-                if said.len() < wanted.min(HEAD_LIMIT - len) && !is_all {
-                    return Ok(None);
-                }
-                let said = String::from_utf8_lossy(said);
-                let line = said.lines().next().unwrap_or_default();
-                Err(format!(
-                    "{} {}: {}",
-                    code.unwrap_or(0),
-                    answer.reason.unwrap_or(""),
-                    line.escape_debug()
-                ))
+pub fn read_answer(bytes: &[u8], is_all: bool, limit: usize) -> Result<Option<usize>, String> {
+    let bytes = &bytes[..bytes.len().min(limit)];
+    let mut begin = 0;
+    loop {
+        let mut fields = fields(limit);
+        let mut answer = httparse::Response::new(&mut fields);
+        match answer.parse(&bytes[begin..]) {
+            Err(error) => return Err(format!("its answer is not HTTP: {error}")),
+            Ok(httparse::Status::Partial) if bytes.len() == limit => {
+                return Err("its answer is too long".to_owned());
             }
-        },
+            Ok(httparse::Status::Partial) if is_all => {
+                return Err("it gave no whole answer".to_owned());
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Ok(httparse::Status::Complete(len)) => match answer.code {
+                // Nobody has asked it to switch protocols (101).
+                Some(100 | 102..=199) => begin += len,
+                Some(200..=299) => return Ok(Some(begin + len)),
+                _ => return no(&answer, &bytes[begin + len..], is_all || bytes.len() == limit),
+            },
+        }
     }
+}
+
+/// An answer that is not yes; `said` is what follows its head so far, and all of it where `is_all`.
+fn no(
+    answer: &httparse::Response<'_, '_>,
+    said: &[u8],
+    is_all: bool,
+) -> Result<Option<usize>, String> {
+    let length =
+        answer.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let wanted = length
+        .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok())
+        .unwrap_or(0usize);
+    if said.len() < wanted && !is_all {
+        return Ok(None);
+    }
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().next().unwrap_or_default();
+    Err(format!(
+        "{} {}: {}",
+        answer.code.unwrap_or(0),
+        answer.reason.unwrap_or(""),
+        line.escape_debug()
+    ))
 }
 
 #[cfg(test)]
@@ -269,16 +296,16 @@ mod tests {
         let head = request(&authority("db.internal:5432"));
         let bytes = [head.as_bytes(), b"early"].concat();
         for len in 0..head.len() {
-            assert_eq!(read_request(&bytes[..len]), Ok(None), "{len} bytes");
+            assert_eq!(read_request(&bytes[..len], HEAD_LIMIT), Ok(None), "{len} bytes");
         }
         let expected = Ok(Some((authority("db.internal:5432"), head.len())));
-        assert_eq!(read_request(&bytes), expected);
+        assert_eq!(read_request(&bytes, HEAD_LIMIT), expected);
     }
 
     #[test]
     fn what_is_no_request_is_refused_with_a_reason() {
         let status = |bytes: &[u8]| {
-            let answer = read_request(bytes).expect_err("refused").answer();
+            let answer = read_request(bytes, HEAD_LIMIT).expect_err("refused").answer();
             answer.split(' ').nth(1).expect("a status").to_owned()
         };
         assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), "405");
@@ -302,7 +329,13 @@ mod tests {
         assert!(!allowed("*.internal:5432", "evilinternal:5432"));
         assert!(allowed("host:*", "host:1") && !allowed("host:*", "other:1"));
         assert!(allowed("[::1]:22", "[::1]:22") && !allowed("[::1]:22", "[::2]:22"));
-        for text in ["", "host", "*:1", "host:0", "host:x", "::1:22", "*.:1", "a b:1"] {
+        assert!(allowed("[0:0::1]:22", "[::1]:22") && allowed("[::1]:022", "[0::0:1]:22"));
+        assert!(allowed("127.0.0.1:22", "[::ffff:127.0.0.1]:22"));
+        assert!(allowed("[::ffff:7f00:1]:22", "127.1:22") && !allowed("127.1:22", "[::1]:22"));
+        assert!(!allowed("*.example:1", "0x7f.1:1"), "an address is below no domain");
+        for text in
+            ["", "host", "*:1", "host:0", "host:x", "::1:22", "*.:1", "a b:1", "*.0.0.1:1", "a:+1"]
+        {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }
     }
@@ -317,23 +350,58 @@ mod tests {
     #[test]
     fn an_answer_opens_the_way_or_says_why_not() {
         let yes = [ESTABLISHED, b"220 ready"].concat();
-        assert_eq!(read_answer(&yes, false), Ok(Some(ESTABLISHED.len())));
-        assert_eq!(read_answer(&yes[..20], false), Ok(None));
-        assert!(read_answer(&yes[..20], true).is_err());
+        assert_eq!(read_answer(&yes, false, HEAD_LIMIT), Ok(Some(ESTABLISHED.len())));
+        assert_eq!(read_answer(&yes[..20], false, HEAD_LIMIT), Ok(None));
+        assert!(read_answer(&yes[..20], true, HEAD_LIMIT).is_err());
         let no = Refusal::NotAllowed(authority("a:1")).answer();
-        assert_eq!(read_answer(&no.as_bytes()[..no.len() - 5], false), Ok(None), "half a reason");
         assert_eq!(
-            read_answer(no.as_bytes(), false),
+            read_answer(&no.as_bytes()[..no.len() - 5], false, HEAD_LIMIT),
+            Ok(None),
+            "half a reason"
+        );
+        assert_eq!(
+            read_answer(no.as_bytes(), false, HEAD_LIMIT),
             Err("403 Forbidden: the target a:1 is not one that this server allows".to_owned())
         );
-        assert!(read_answer(b"SSH-2.0-OpenSSH\r\n", false).is_err());
+        assert!(read_answer(b"SSH-2.0-OpenSSH\r\n", false, HEAD_LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_head_may_be_as_long_as_is_allowed() {
+        let long = format!("CONNECT a:1 HTTP/1.1\r\nCookie: {}\r\n\r\n", "x".repeat(20_000));
+        assert_eq!(read_request(long.as_bytes(), HEAD_LIMIT), Err(Refusal::TooLong));
+        let read = read_request(long.as_bytes(), 32 * 1024);
+        assert_eq!(read, Ok(Some((authority("a:1"), long.len()))));
+        let many = format!("CONNECT a:1 HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(200));
+        assert_eq!(read_request(many.as_bytes(), HEAD_LIMIT), Err(Refusal::TooLong));
+        assert!(read_request(many.as_bytes(), 32 * 1024).is_ok_and(|read| read.is_some()));
+        let answer = format!("HTTP/1.1 200 OK\r\nCookie: {}\r\n\r\n", "x".repeat(20_000));
+        assert!(read_answer(answer.as_bytes(), false, HEAD_LIMIT).is_err());
+        assert_eq!(read_answer(answer.as_bytes(), false, 32 * 1024), Ok(Some(answer.len())));
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over_and_bounded() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n";
+        let yes = [interim.as_bytes(), ESTABLISHED].concat();
+        for len in 0..yes.len() {
+            assert_eq!(read_answer(&yes[..len], false, HEAD_LIMIT), Ok(None), "{len} bytes");
+        }
+        assert_eq!(read_answer(&yes, false, HEAD_LIMIT), Ok(Some(yes.len())));
+        let no = format!("{interim}{}", Refusal::NotAllowed(authority("a:1")).answer());
+        let said = read_answer(no.as_bytes(), false, HEAD_LIMIT).expect_err("refused");
+        assert!(said.starts_with("403 Forbidden: the target a:1"), "{said}");
+        let endless = interim.repeat(HEAD_LIMIT / interim.len() + 1);
+        assert!(read_answer(endless.as_bytes(), false, HEAD_LIMIT).is_err());
+        let switched = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        assert!(read_answer(switched, false, HEAD_LIMIT).is_err());
     }
 
     proptest! {
         #[test]
         fn no_bytes_are_too_strange(bytes: Vec<u8>, is_ended: bool) {
-            let _ = read_request(&bytes);
-            let _ = read_answer(&bytes, is_ended);
+            let _ = read_request(&bytes, HEAD_LIMIT);
+            let _ = read_answer(&bytes, is_ended, HEAD_LIMIT);
         }
     }
 }

@@ -9,10 +9,12 @@
 use std::fmt::{self, Write};
 use std::str::FromStr;
 
+use super::quote::{Pairs, Word};
+
 /// What a certificate says of its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The whole subject, such as `CN=alice, O=Example`.
+    /// The whole subject, such as `CN=alice,O=Example` (RFC 4514, but in the certificate's order).
     pub subject: String,
     /// The common names in it.
     pub common_names: Vec<String>,
@@ -24,15 +26,15 @@ pub struct Identity {
     pub key: [u8; 32],
 }
 
-/// On one line, without anything that could be taken for the end of a field.
+/// As words that can stand in quotes: no name can be taken for more than one of them.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "subject={}", self.subject.escape_default())?;
+        write!(f, "subject={}", Pairs(&self.subject))?;
         for name in &self.dns_names {
-            write!(f, " dns:{}", name.escape_default())?;
+            write!(f, " dns:{}", Word(name.as_bytes()))?;
         }
         for uri in &self.uris {
-            write!(f, " uri:{}", uri.escape_default())?;
+            write!(f, " uri:{}", Word(uri.as_bytes()))?;
         }
         write!(f, " spki:sha256:{}", hexadecimal(&self.key))
     }
@@ -156,7 +158,13 @@ mod tests {
 
     #[test]
     fn what_is_logged_stays_on_its_line() {
-        let mallory = Identity { subject: "CN=\"a\"\nb".to_owned(), ..Identity::default() };
-        assert!(mallory.to_string().starts_with("subject=CN=\\\"a\\\"\\nb spki:"), "{mallory}");
+        let mallory = Identity {
+            subject: "CN=\"a\"\nb dns:root\u{202e}".to_owned(),
+            dns_names: vec!["a b".to_owned()],
+            uris: vec!["x uri:y\u{2028}".to_owned()],
+            ..Identity::default()
+        };
+        let words = r"subject=CN=\u{22}a\u{22}\nb\u{20}dns:root\u{202e} dns:a\u{20}b uri:x\u{20}uri:y\u{2028} spki:";
+        assert!(mallory.to_string().starts_with(words), "{mallory}");
     }
 }

@@ -7,6 +7,7 @@
 //! it is the end that it wraps. What the other side says early is handed over to the peer in one go,
 //! and never kept back here.
 
+use std::fmt;
 use std::io;
 use std::time::Instant;
 
@@ -15,14 +16,16 @@ use super::end::{End, Progress, Standing, Turn};
 use super::gate::{CHALLENGE_LEN, Digest, Secret};
 use super::http_connect::{self, Authority};
 use super::pipe::Pipe;
+use super::timeouts::given_back;
 
 /// One thing to be said and answered.
 #[derive(Clone, Debug)]
 pub enum Line {
     /// A gate asks; this secret answers.
     Answer(Secret, Digest),
-    /// An exit is asked to carry bytes to this target.
-    Ask(Authority),
+    /// An exit is asked to carry bytes to this target; its answer may be so many bytes long, without
+    /// what it says after a no.
+    Ask(Authority, usize),
 }
 
 /// An end that introduces itself first.
@@ -84,6 +87,20 @@ impl<E: End> Introduced<E> {
         &self.end
     }
 
+    /// Fails where time is up, and puts the deadline away where it was kept.
+    fn judge(&mut self, now: Instant) -> io::Result<()> {
+        let Some(until) = self.until else { return Ok(()) };
+        let is_up = self.end.standing().is_up;
+        if !self.is_introducing() && is_up {
+            self.until = None;
+        } else if until <= now {
+            let what = if is_up { "the introduction" } else { "TLS" };
+            let why = format!("the other end did not finish {what} in time");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(())
+    }
+
     fn introduce(&mut self, from: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<Progress> {
         let Some(introduction) = &mut self.introduction else { return Ok(Progress::Moved(0)) };
         let mut moved = match introduction.exchange(&mut self.end, turn) {
@@ -108,6 +125,10 @@ impl<E: End> Introduced<E> {
                 moved += 1;
             }
         }
+        if let (0, Some(introduction)) = (moved, &mut self.introduction) {
+            introduction.outgoing.settle(turn.pool);
+            introduction.incoming.settle(turn.pool);
+        }
         Ok(Progress::Moved(moved))
     }
 }
@@ -119,20 +140,18 @@ impl<E: End> End for Introduced<E> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> io::Result<Progress> {
-        if let Some(until) = self.until {
-            if !self.is_introducing() && self.end.standing().is_up {
-                self.until = None;
-            } else if until <= turn.now {
-                let what = if self.end.standing().is_up { "the introduction" } else { "TLS" };
-                let why = format!("the other end did not finish {what} in time");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-        }
-        if self.introduction.is_some() {
-            self.introduce(from, turn)
+        let progress = if self.introduction.is_some() {
+            self.introduce(from, turn)?
         } else {
-            self.end.exchange(to, from, turn)
+            self.end.exchange(to, from, turn)?
+        };
+        // What has come in time counts; more can come only where something moved.
+        if progress == Progress::Moved(0) {
+            self.judge(turn.now)?;
+        } else {
+            self.until = self.until.map(|until| given_back(until, turn.now).unwrap_or(until));
         }
+        Ok(progress)
     }
 
     fn standing(&self) -> Standing<'_> {
@@ -153,6 +172,10 @@ impl<E: End> End for Introduced<E> {
             introduction.incoming.discard(pool);
         }
         self.end.dispose(pool);
+    }
+
+    fn write_route(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.end.write_route(f)
     }
 }
 
@@ -180,7 +203,7 @@ impl Introduction {
                     self.outgoing.append(turn.pool, answer.as_bytes());
                     CHALLENGE_LEN
                 }
-                Line::Ask(target) => {
+                Line::Ask(target, limit) => {
                     if !self.has_asked {
                         let request = http_connect::request(target);
                         let put = self.outgoing.append(turn.pool, request.as_bytes());
@@ -192,7 +215,7 @@ impl Introduction {
                         break;
                     }
                     let is_all = !self.incoming.wants_more(turn.pool);
-                    match http_connect::read_answer(self.incoming.bytes(), is_all) {
+                    match http_connect::read_answer(self.incoming.bytes(), is_all, *limit) {
                         Ok(Some(len)) => len,
                         Ok(None) => break,
                         Err(said) => {
@@ -301,7 +324,7 @@ mod tests {
         let secret = Secret::new("demo", b"key".to_vec().into());
         vec![
             Line::Answer(secret, Digest::Sha256),
-            Line::Ask("db.internal:5432".parse().expect("host:port")),
+            Line::Ask("db.internal:5432".parse().expect("host:port"), http_connect::HEAD_LIMIT),
         ]
     }
 

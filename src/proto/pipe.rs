@@ -152,6 +152,14 @@ impl Pipe {
         count
     }
 
+    /// Nothing moves for now: few bytes that wait move to [storage of their size](Buffer::settle).
+    #[inline]
+    pub fn settle(&mut self, pool: &mut Pool) {
+        if !self.is_empty() {
+            self.buffer.settle(pool);
+        }
+    }
+
     /// The writer has no more to say.
     pub fn end(&mut self) {
         if self.is_open() {

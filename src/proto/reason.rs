@@ -45,6 +45,8 @@ pub enum CloseReason {
     Broken,
     /// An end failed.
     Failed(Side, io::ErrorKind),
+    /// The peer was not let in yet, and others needed its place.
+    MadeRoom,
     /// The program is stopping.
     Stopped,
 }
@@ -79,6 +81,9 @@ impl fmt::Display for CloseReason {
             Self::Broken => f.write_str("the peer broke the rules of TLS"),
             Self::Failed(Side::Remote, kind) => write!(f, "the connection failed: {kind}"),
             Self::Failed(Side::Local, kind) => write!(f, "the local end failed: {kind}"),
+            Self::MadeRoom => {
+                f.write_str("it was not admitted yet and had to make room for another")
+            }
             Self::Stopped => f.write_str("the program was stopped"),
         }
     }

@@ -23,9 +23,11 @@
 //! ```
 //!
 //! All state changes stand in this file, on one enum; an illegal one is an assertion. The session
-//! owns two [`Pipe`]s, so it never holds more than two blocks of storage. Time, storage and the
+//! owns two [`Pipe`]s, so it never holds more than two blocks of storage, and next to nothing where a
+//! few bytes wait. Time, storage and the
 //! challenge are arguments: this same code runs on sockets and under the simulator.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use super::gate::{CHALLENGE_LEN, Challenge, Digest, Keyring, MAX_ANSWER_LEN, Sec
 use super::pipe::Pipe;
 pub use super::reason::{CloseReason, Deadline, StateName};
 pub use super::timeouts::Timeouts;
+use super::timeouts::given_back;
 
 /// How many bytes one session may move in one turn before the others get theirs. A session that
 /// is stopped by it stays due and goes on in the next turn.
@@ -73,7 +76,19 @@ enum State {
     /// What is to be passed first, and since when.
     AuthPending(Admitting, Instant),
     Established,
-    Closing(CloseReason),
+    /// Why, and how far the peer had come.
+    Closing(CloseReason, Reached),
+}
+
+/// How far a peer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// The remote end was not up yet.
+    Nothing,
+    /// It was asked who it is.
+    Gate,
+    /// It was let in.
+    Inside,
 }
 
 /// What has to be passed before the first byte goes through.
@@ -137,34 +152,57 @@ impl<R: End, L: End> Session<R, L> {
         }
     }
 
-    /// Moves bytes until nothing moves or the turn's budget is spent.
+    /// Moves bytes until nothing moves or [`TURN_BUDGET`] is spent, and then looks at the deadlines.
     pub fn run(&mut self, turn: &mut Turn<'_>) -> Step {
-        if let Some((at, deadline)) = self.next_deadline()
-            && at <= turn.now
-        {
-            turn.watch.report(&Event::Deadline(deadline));
-            return Step::Close(match self.state {
-                // That a peer which broke the rules does not leave by itself is no news.
-                State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken)) => reason,
-                _ => CloseReason::Deadline(deadline),
-            });
-        }
-        let mut budget = TURN_BUDGET;
-        loop {
+        self.run_within(&mut { TURN_BUDGET }, turn)
+    }
+
+    /// Moves bytes until nothing moves or `budget`, a number of bytes, is spent, and then looks at
+    /// the deadlines: what has come in time counts, however late this turn is. Bytes put off those
+    /// deadlines alone that are about silence, unless [the loop stood still](given_back). What is
+    /// left of the budget is left in it.
+    pub fn run_within(&mut self, budget: &mut usize, turn: &mut Turn<'_>) -> Step {
+        let mut has_moved = false;
+        let step = loop {
             match self.pump(turn) {
-                Ok(0) => return Step::Wait,
+                Ok(0) => {
+                    self.inward.settle(turn.pool);
+                    self.outward.settle(turn.pool);
+                    break Step::Wait;
+                }
                 Ok(moved) => {
-                    if !matches!(self.state, State::Closing(_)) {
+                    if !matches!(self.state, State::Closing(..)) {
                         self.touched = turn.now;
                     }
-                    budget = budget.saturating_sub(moved);
-                    if budget == 0 {
-                        return Step::Again;
+                    has_moved = true;
+                    *budget = budget.saturating_sub(moved);
+                    if *budget == 0 {
+                        break Step::Again;
                     }
                 }
                 Err(reason) => return Step::Close(reason),
             }
+        };
+        self.judge(has_moved, turn).map_or(step, Step::Close)
+    }
+
+    /// Why it is over, where a deadline has passed.
+    fn judge(&mut self, has_moved: bool, turn: &mut Turn<'_>) -> Option<CloseReason> {
+        let is_due = |(at, _): &(Instant, Deadline)| *at <= turn.now;
+        let (at, mut deadline) = self.next_deadline().filter(is_due)?;
+        if let (Deadline::Tls | Deadline::Auth, State::AuthPending(_, since), true) =
+            (deadline, &mut self.state, has_moved)
+            && let Some(until) = given_back(at, turn.now)
+        {
+            *since += until - at;
+            (_, deadline) = self.next_deadline().filter(is_due)?;
         }
+        turn.watch.report(&Event::Deadline(deadline));
+        Some(match self.state {
+            // That a peer which broke the rules does not leave by itself is no news.
+            State::Closing(reason @ (CloseReason::Handshake | CloseReason::Broken), _) => reason,
+            _ => CloseReason::Deadline(deadline),
+        })
     }
 
     /// When to run again even if nothing becomes ready, or `None` for never.
@@ -177,14 +215,18 @@ impl<R: End, L: End> Session<R, L> {
     /// over; what waits is lost.
     pub fn dispose(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         let Standing { identity, cause, .. } = self.remote.standing();
+        let left_silently = self.left_silently(reason);
         turn.watch.report(&Event::Closed(&Summary {
             reason,
             failure: self.failure.as_ref(),
             cause,
             state: self.state_name(),
             was_admitted: self.was_admitted(),
+            left_silently,
+            was_declined: self.local.has_declined(),
             identity: self.identity.as_deref(),
             certificate: identity,
+            route: &Route(&self.local),
             received: self.inward.carried(),
             sent: self.outward.carried(),
             age: turn.now.saturating_duration_since(self.opened),
@@ -227,14 +269,55 @@ impl<R: End, L: End> Session<R, L> {
         match self.state {
             State::AuthPending(..) => StateName::AuthPending,
             State::Established => StateName::Established,
-            State::Closing(_) => StateName::Closing,
+            State::Closing(..) => StateName::Closing,
         }
     }
 
     /// Whether the peer has been let in.
     #[must_use]
     pub fn was_admitted(&self) -> bool {
-        !matches!(self.state, State::AuthPending(..) | State::Closing(CloseReason::Handshake))
+        self.reached() == Reached::Inside
+    }
+
+    /// How far the peer has come.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        match self.state {
+            State::AuthPending(Admitting::Securing(_), _) => Reached::Nothing,
+            State::AuthPending(..) => Reached::Gate,
+            State::Established => Reached::Inside,
+            State::Closing(_, reached) => reached,
+        }
+    }
+
+    /// Whether a peer that was not let in has left by itself without a byte, as those do who only look
+    /// whether somebody listens.
+    #[must_use]
+    pub fn left_silently(&self, reason: &CloseReason) -> bool {
+        let said_nothing = match self.reached() {
+            Reached::Nothing => !self.remote.standing().has_heard,
+            // A handshake may be part of the look.
+            Reached::Gate => self.inward.carried() == 0,
+            Reached::Inside => false,
+        };
+        let left = matches!(
+            reason,
+            CloseReason::LeftAtGate | CloseReason::Handshake | CloseReason::Failed(Side::Remote, _)
+        );
+        said_nothing && left
+    }
+
+    /// Whether the peer has been let in and has broken no rule since: it has earned its place.
+    #[inline]
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        match self.state {
+            State::Established => true,
+            State::AuthPending(..) => false,
+            State::Closing(reason, _) => {
+                !matches!(reason, CloseReason::Handshake | CloseReason::Broken)
+            }
+        }
     }
 
     /// The name of the secret that let the peer in.
@@ -243,10 +326,10 @@ impl<R: End, L: End> Session<R, L> {
         self.identity.as_deref()
     }
 
-    /// Whether the peer has been asked who it is, and has not been let in.
+    /// Whether the remote end is still coming up.
     #[must_use]
-    pub fn is_at_gate(&self) -> bool {
-        matches!(self.state, State::AuthPending(Admitting::Guard { .. }, _))
+    pub fn is_securing(&self) -> bool {
+        matches!(self.state, State::AuthPending(Admitting::Securing(_), _))
     }
 
     /// The end that faces the network.
@@ -289,11 +372,11 @@ impl<R: End, L: End> Session<R, L> {
         moved += match &mut self.state {
             State::AuthPending(..) => self.admit(turn)?,
             State::Established => self.exchange_with_local(turn)?,
-            State::Closing(_) => self.drop_input(turn),
+            State::Closing(..) => self.drop_input(turn),
         };
         if self.inward.is_finished() && self.outward.is_finished() {
             return Err(match self.state {
-                State::Closing(reason) => reason,
+                State::Closing(reason, _) => reason,
                 _ if self.remote.standing().was_truncated => CloseReason::Truncated,
                 _ => CloseReason::Finished,
             });
@@ -322,7 +405,7 @@ impl<R: End, L: End> Session<R, L> {
         let reason = match self.state {
             State::AuthPending(Admitting::Securing(_), _) => CloseReason::Handshake,
             State::AuthPending(..) | State::Established => CloseReason::Broken,
-            State::Closing(_) => return,
+            State::Closing(..) => return,
         };
         self.outward.discard(turn.pool);
         self.close_with(reason, turn);
@@ -330,7 +413,7 @@ impl<R: End, L: End> Session<R, L> {
 
     fn close_with(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
         self.outward.end();
-        self.enter(State::Closing(reason), turn);
+        self.enter(State::Closing(reason, self.reached()), turn);
         self.touched = turn.now;
     }
 
@@ -338,7 +421,7 @@ impl<R: End, L: End> Session<R, L> {
     /// were being carried.
     fn fail_remote(&mut self, error: io::Error) -> CloseReason {
         match self.state {
-            State::Closing(reason) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
+            State::Closing(reason, _) if error.kind() == io::ErrorKind::UnexpectedEof => reason,
             State::AuthPending(Admitting::Guard { .. }, _)
                 if error.kind() == io::ErrorKind::UnexpectedEof =>
             {
@@ -414,9 +497,9 @@ impl<R: End, L: End> Session<R, L> {
                 (StateName::AuthPending, State::AuthPending(..) | State::Established)
                     | (
                         StateName::AuthPending,
-                        State::Closing(CloseReason::Handshake | CloseReason::Broken)
+                        State::Closing(CloseReason::Handshake | CloseReason::Broken, _)
                     )
-                    | (StateName::Established, State::Closing(_))
+                    | (StateName::Established, State::Closing(..))
             ),
             "a session went from {before} to {after}"
         );
@@ -445,10 +528,10 @@ impl<R: End, L: End> Session<R, L> {
             State::AuthPending(..) | State::Established => {
                 after(self.touched, timeouts.idle, Deadline::Idle)
             }
-            State::Closing(CloseReason::Handshake | CloseReason::Broken) => {
+            State::Closing(CloseReason::Handshake | CloseReason::Broken, _) => {
                 after(self.touched, Some(LAST_WORD_LIMIT), Deadline::Closing)
             }
-            State::Closing(_) => {
+            State::Closing(..) => {
                 let limit = timeouts.half_close.unwrap_or(CLOSING_LIMIT);
                 after(self.touched, Some(limit), Deadline::Closing)
             }
@@ -458,6 +541,15 @@ impl<R: End, L: End> Session<R, L> {
             (Some(one), Some(other)) => Some(if one.0 <= other.0 { one } else { other }),
             (one, other) => one.or(other),
         }
+    }
+}
+
+/// Where the bytes of a session go on to.
+struct Route<'a, L>(&'a L);
+
+impl<L: End> fmt::Display for Route<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_route(f)
     }
 }
 

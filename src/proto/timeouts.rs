@@ -1,6 +1,19 @@
 //! How long a session may take in each of its states.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// A deadline that is noticed later than this was not noticed because the whole loop stood still: the
+/// process was stopped, or its machine was.
+const STANDSTILL: Duration = Duration::from_millis(100);
+
+/// Until when somebody may go on who was in time, as what has come shows, when a deadline at `until` is
+/// noticed only `now` because the loop stood still: as much time again as was lost. `None` where none
+/// was, so that nobody gains anything from coming at the last moment.
+#[must_use]
+pub fn given_back(until: Instant, now: Instant) -> Option<Instant> {
+    let late = now.checked_duration_since(until).filter(|late| *late > STANDSTILL)?;
+    now.checked_add(late)
+}
 
 /// How long a session may stay in a condition; `None` is for ever. Where `proxy`, `tls`, `auth` or
 /// `half_close` is turned off, `idle` holds in its place.
@@ -40,5 +53,20 @@ impl Default for Timeouts {
             half_close: Some(Duration::from_secs(30)),
             lifetime: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_time_that_was_lost_is_given_back() {
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        assert_eq!(given_back(after(1), now), None, "there is time left");
+        assert_eq!(given_back(now, now), None);
+        assert_eq!(given_back(now, after(100)), None, "a turn of a busy loop");
+        assert_eq!(given_back(now, after(700)), Some(after(1400)));
     }
 }

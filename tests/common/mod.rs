@@ -119,6 +119,16 @@ impl Daemon {
         socket
     }
 
+    /// A connection to a TCP listener from an address of one's own; all of 127.0.0.0/8 is this
+    /// machine.
+    pub(crate) fn connect_from(&self, ip: [u8; 4], listener: &str) -> Socket {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+        socket.bind(&SocketAddr::from((ip, 0)).into()).expect("an address");
+        socket.connect(&self.socket_address(listener).into()).expect("somebody listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    }
+
     /// A socket that talks to a UDP listener.
     pub(crate) fn datagrams(&self, listener: &str) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");

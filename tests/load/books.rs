@@ -103,6 +103,17 @@ fn used_up_connections_cost_reconnects_and_no_errors() {
 }
 
 #[test]
+fn what_was_due_is_sent_over_new_connections_after_the_window_too() {
+    let server = serve(|number, stream, request| {
+        thread::sleep(Duration::from_millis(10));
+        close_after_ten(number, stream, request)
+    });
+    let report = load(&server, &["-d", "1s", "-r", "200", "-c", "1"]);
+    let figures = ["/due", "/replies", "/unsent"].map(|name| number(&report, name));
+    assert_eq!((figures, all_errors(&report)), ([200, 200, 0], 0), "{report:#}");
+}
+
+#[test]
 fn a_close_instead_of_an_answer_is_an_error() {
     // Every seventh request, after it was read and thought about; no connection lives as long as the last.
     let server = serve(|number, stream, request| {

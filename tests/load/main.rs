@@ -6,8 +6,10 @@
 
 mod books;
 mod page;
+mod replies;
 mod schema;
 mod servers;
+mod shown;
 mod together;
 
 use std::io::{BufRead, BufReader, Write};
@@ -541,8 +543,11 @@ fn tls_is_spoken_in_full_or_resumed_and_timed() {
     let only = report_of(&run(&["--insecure", "--handshake-only"]));
     assert_eq!((number(&only, "/replies"), all_errors(&only)), (200, 0), "{only:#}");
 
-    // The authority is not among the system's.
-    let distrusted = run(&["--ca", &path("server.pem")]);
+    // The server's own certificate is as good as its authority's; that of another authority is not.
+    let pinned = report_of(&run(&["--ca", &path("server.pem")]));
+    assert_eq!((number(&pinned, "/replies"), all_errors(&pinned)), (200, 0), "{pinned:#}");
+    made(&["cert", "ca", "--out", &path("other")]);
+    let distrusted = run(&["--ca", &path("other/ca.pem")]);
     assert_eq!(distrusted.status.code(), Some(1));
     assert!(talk_of(&distrusted).contains("--ca says whom to trust"), "{}", talk_of(&distrusted));
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
 use super::servers::{Server, serve, upper};
-use super::{load, number, report_of, talk_of, turnstile};
+use super::{load, number, page, report_of, talk_of, turnstile};
 
 fn report(words: &[&str], files: &[&Path]) -> Output {
     turnstile(&["report"]).args(words).args(files).output().expect("it starts")
@@ -91,8 +91,8 @@ fn a_comparison_has_a_verdict_and_an_exit_code() {
         text.contains("WORSE") && text.contains("/fast (") && text.contains("/slow ("),
         "{text}"
     );
-    let page = fs::read_to_string(page).expect("a page");
-    assert!(page.contains("<h1>Worse than before</h1>"), "{page}");
+    page::check_text(&page, "<h1 id=\"title\" class=\"bad\">Worse than before</h1>");
+    page::check_text(&page, "<td class=\"bad\">WORSE, more than noise</td>");
 
     let better = report(&["--compare", "--json"], &[&slow_report, &fast]);
     assert_eq!((better.status.code(), &report_of(&better)["verdict"]), (Some(0), &"better".into()));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use turnstile::proto::end::{End, Progress, Turn};
 use turnstile::proto::exit::{self, Allowed};
 use turnstile::proto::gate::CHALLENGE_LEN;
+use turnstile::proto::http_connect::HEAD_LIMIT;
 use turnstile::proto::introduction::{Introduced, Line};
 use turnstile::proto::pipe::Pipe;
 
@@ -55,7 +56,7 @@ impl Entry {
                     due.extend(secret.answer(*digest, challenge).as_bytes());
                     CHALLENGE_LEN
                 }),
-                Line::Ask(target) => {
+                Line::Ask(target, _) => {
                     due.extend(request(&target.to_string()));
                     rest.starts_with(YES).then_some(YES.len())
                 }
@@ -82,7 +83,7 @@ impl Exit {
     /// An exit that allows [`TARGET`], which is reached by `call`, within `limit`.
     pub(crate) fn new(call: Call, limit: Option<Duration>, now: Instant) -> Self {
         let rules = vec![TARGET.parse().expect("a rule")];
-        let allowed = Rc::new(Allowed { rules, limit });
+        let allowed = Rc::new(Allowed { rules, head: HEAD_LIMIT, limit });
         Self { end: exit::Exit::new(Rc::clone(&allowed), now), allowed, call: Some(call) }
     }
 

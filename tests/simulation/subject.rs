@@ -19,6 +19,9 @@ use crate::wire::{BLOCKS_PER_SESSION, Wire};
 /// How long Closing may take where no half-close deadline is set.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
+/// A loop that is later than this stood still.
+const STANDSTILL: Duration = Duration::from_millis(100);
+
 /// A session and its surroundings.
 pub(crate) struct Subject {
     pub(crate) name: &'static str,
@@ -28,6 +31,8 @@ pub(crate) struct Subject {
     /// What stands at the local end, unless that is a wire.
     service: Option<Kind>,
     timeouts: Timeouts,
+    /// Since when the gate's time counts: later than the beginning where the loop stood still.
+    gate_since: Instant,
     state: StateName,
     /// Ready, new, or stopped by its budget.
     is_due: bool,
@@ -48,6 +53,11 @@ pub(crate) struct Parts {
     pub(crate) block_len: usize,
 }
 
+/// Whether it closed for a reason that comes before any deadline.
+fn closed_by_itself(step: &Step) -> bool {
+    matches!(step, Step::Close(reason) if !matches!(reason, CloseReason::Deadline(_)))
+}
+
 impl Subject {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { name, remote, local, service, admission, gate, timeouts, block_len } = parts;
@@ -60,6 +70,7 @@ impl Subject {
             gate,
             service,
             timeouts,
+            gate_since: *BEGINNING,
             state: StateName::AuthPending,
             is_due: true,
             was_cut_short: false,
@@ -122,8 +133,10 @@ impl Subject {
 
     /// Gives it its turn. `twice`: and, if it waits, another, in which nothing may happen.
     pub(crate) fn run(&mut self, now: Instant, twice: bool) {
-        let due = self.due_deadlines(now);
         let step = self.run_once(now);
+        self.give_time_back(now);
+        // What has come counts before a deadline does.
+        let due = if closed_by_itself(&step) { Vec::new() } else { self.due_deadlines(now) };
         self.is_due = step == Step::Again;
         self.was_cut_short |= self.is_due;
         self.check_budget(&step);
@@ -240,6 +253,18 @@ impl Subject {
         assert!(!has_heard || is_held_up || was_told, "keeps the end from the local end");
     }
 
+    /// Who has said something in time at the gate gets back what the loop has lost since its end.
+    fn give_time_back(&mut self, now: Instant) {
+        let is_at_gate = self.session.state_name() == StateName::AuthPending;
+        let due = self.due_deadlines(now);
+        if let (true, true, [(at, Deadline::Auth), ..]) = (is_at_gate, self.moved() > 0, &due[..])
+            && let late = now - (*BEGINNING + *at)
+            && late > STANDSTILL
+        {
+            self.gate_since += 2 * late;
+        }
+    }
+
     /// The deadlines that have passed: one, but for those that are equal.
     fn due_deadlines(&mut self, now: Instant) -> Vec<(Duration, Deadline)> {
         let mut passed = self.deadlines();
@@ -259,7 +284,7 @@ impl Subject {
         let moved_at = probe.moved_at.max(remote_moved_at).unwrap_or(*BEGINNING);
         let (since, limit, deadline) = match (state, probe.done_at) {
             (StateName::AuthPending, _) if timeouts.auth.is_some() => {
-                (*BEGINNING, timeouts.auth, Deadline::Auth)
+                (self.gate_since, timeouts.auth, Deadline::Auth)
             }
             (StateName::Established, _) if is_half_closed && timeouts.half_close.is_some() => {
                 (moved_at, timeouts.half_close, Deadline::HalfClose)
@@ -319,8 +344,11 @@ impl Subject {
             CloseReason::Refused => is_guard && has_answered && !admits,
             CloseReason::LeftAtGate => is_guard && has_left,
             CloseReason::NoChallenge => is_guest && has_left,
-            // Of ends that encrypt; there are none here.
-            CloseReason::Truncated | CloseReason::Handshake | CloseReason::Broken => false,
+            // Of ends that encrypt, and of limits; there are none here.
+            CloseReason::Truncated
+            | CloseReason::Handshake
+            | CloseReason::Broken
+            | CloseReason::MadeRoom => false,
         };
         assert!(is_true, "said {reason:?}, which is not what happened");
         if reason != CloseReason::Stopped {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use turnstile::proto::end::Side;
 use turnstile::proto::gate::{Digest, Secret};
+use turnstile::proto::http_connect::HEAD_LIMIT;
 use turnstile::proto::introduction::Line;
 use turnstile::proto::session::{Admission, CloseReason};
 
@@ -52,7 +53,7 @@ pub(crate) fn draw(dice: &mut Dice) -> (Vec<Subject>, Vec<Peer>, Tunnel) {
         Local::Wire(target_wire)
     } else {
         let target = if dice.one_in(8) { FORBIDDEN } else { TARGET };
-        lines.push(Line::Ask(target.parse().expect("host:port")));
+        lines.push(Line::Ask(target.parse().expect("host:port"), HEAD_LIMIT));
         Local::Exit(exit(dice, target_wire))
     };
     let entry = Entry::new(Wire::new(near, Side::Local), lines, limit(dice));

@@ -100,10 +100,14 @@ impl World {
         [acts, runs, strike, self.stop_at].into_iter().flatten().min()
     }
 
-    /// Now and then the loop was busy elsewhere when something became due.
+    /// Now and then the loop was busy elsewhere when something became due, or the whole process stood
+    /// still for longer than some deadlines.
     fn lateness(&mut self) -> Duration {
-        match self.dice.one_in(8) {
-            true => Duration::from_micros(self.dice.below(2000) as u64),
+        if self.dice.one_in(8) {
+            return Duration::from_micros(self.dice.below(2000) as u64);
+        }
+        match self.dice.one_in(64) {
+            true => Duration::from_millis(self.dice.below(60_000) as u64),
             false => Duration::ZERO,
         }
     }

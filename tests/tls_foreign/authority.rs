@@ -61,7 +61,30 @@ impl Authority {
         elsewhere.issue("stranger", &client("stranger"));
     }
 
-    /// A list that revokes the client called `revoked`.
+    /// An authority below this one, with a serial number and a list of its own; it has signed the
+    /// client `file`, who shows both.
+    pub(crate) fn issue_below(&self, between: &str, serial: u64, file: &str) -> String {
+        let mut own = parameters(between, &[], ExtendedKeyUsagePurpose::Any);
+        own.extended_key_usages.clear();
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        own.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        own.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::signed_by(own, key, &self.issuer).expect("signed");
+        let below = Self { folder: self.folder.clone(), issuer };
+        below.write(&format!("{between}.pem"), &below.issuer.pem());
+        below.issue(file, &parameters(file, &[], ExtendedKeyUsagePurpose::ClientAuth));
+        below.revocation_list()
+    }
+
+    /// A client whose key is not for signing.
+    pub(crate) fn issue_unsigning_client(&self, file: &str) {
+        let mut client = parameters(file, &[], ExtendedKeyUsagePurpose::ClientAuth);
+        client.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
+        self.issue(file, &client);
+    }
+
+    /// A list that revokes the client called `revoked`, and whoever else has the number 7.
     pub(crate) fn revocation_list(&self) -> String {
         let revoked = RevokedCertParams {
             serial_number: SerialNumber::from(7),

@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::certificates::describe::{Description, distinguished_name, printable};
 use crate::config::units::show_duration;
+use crate::net::tls::meaning::{self, Meaning};
+use crate::net::tls::weakness::{is_of_signature, key_weakness, weakness};
 use crate::net::tls_probe::{CertificateRequest, Failure, Presented, Sighting};
 
 /// How many bytes are shown of an answer that is not TLS.
@@ -41,6 +43,8 @@ pub enum Kind {
     ClosedInHandshake,
     /// The server speaks something else.
     NotTls,
+    /// The server was asked to begin, and did not.
+    NotStarted,
     /// The server wants to see a client certificate.
     ClientCertificateRequired,
     /// The server does not take the client certificate that it was shown.
@@ -63,6 +67,8 @@ pub enum Kind {
     AuthorityAsServer,
     /// It is of version 1 or 2.
     OldVersion,
+    /// Its key or its signature is too weak, or of a kind that is not known.
+    WeakKey,
     /// It is not for servers.
     WrongPurpose,
     /// It is wrong in another way.
@@ -102,6 +108,23 @@ pub(super) fn find(case: &Case<'_>) -> Vec<Fault> {
 }
 
 impl Kind {
+    /// What the catalogue of certificates' faults calls it.
+    fn of(kind: meaning::Kind) -> Self {
+        match kind {
+            meaning::Kind::Expired => Self::Expired,
+            meaning::Kind::NotYetValid => Self::NotYetValid,
+            meaning::Kind::UnknownIssuer => Self::UnknownIssuer,
+            meaning::Kind::WrongName => Self::WrongName,
+            meaning::Kind::NoAlternativeNames => Self::NoAlternativeNames,
+            meaning::Kind::Authority => Self::AuthorityAsServer,
+            meaning::Kind::OldVersion => Self::OldVersion,
+            meaning::Kind::WrongPurpose => Self::WrongPurpose,
+            meaning::Kind::Revoked | meaning::Kind::NotAllowed | meaning::Kind::Other => {
+                Self::BadCertificate
+            }
+        }
+    }
+
     fn says(self, sentence: impl Into<String>) -> Fault {
         Fault { kind: self, sentence: sentence.into() }
     }
@@ -119,7 +142,7 @@ fn of_failure(failure: &Failure, case: &Case<'_>) -> Fault {
         )),
         Failure::HandshakeTimedOut if received.is_empty() => Kind::TimedOut.says(format!(
             "the server accepted the connection and then said nothing for {limit}: it may not \
-             speak TLS, or want a plain command first (STARTTLS); else it is stuck"
+             speak TLS, or want a plain command first (--starttls); else it is stuck"
         )),
         Failure::HandshakeTimedOut => Kind::TimedOut.says(format!(
             "the handshake stopped after {} bytes from the server and was not done within {limit}: \
@@ -128,6 +151,7 @@ fn of_failure(failure: &Failure, case: &Case<'_>) -> Fault {
         )),
         Failure::Closed(reason) => of_close(reason.as_ref(), received.len()),
         Failure::NotTls => Kind::NotTls.says(not_tls(received)),
+        Failure::NotStarted(why) => Kind::NotStarted.says(why.clone()),
         Failure::Alert(alert) => of_alert(*alert, case.sighting),
         Failure::Refused(error) => Kind::Incompatible.says(incompatible(error)),
     }
@@ -149,8 +173,13 @@ fn not_tls(received: &[u8]) -> String {
         "it is a plain HTTP server: use its HTTPS port"
     } else if begins(b"SSH-") {
         "it is an SSH server"
-    } else if begins(b"220") || begins(b"* OK") || begins(b"+OK") {
-        "it is a mail or file server that wants a plain command first (STARTTLS): use its TLS port"
+    } else if begins(b"220") {
+        "it is a mail or file server that wants a plain command first: use its TLS port, or \
+         --starttls smtp (or ftp)"
+    } else if begins(b"* OK") || begins(b"* PREAUTH") {
+        "it is a mail server that wants a plain command first: use its TLS port, or --starttls imap"
+    } else if begins(b"+OK") {
+        "it is a mail server that wants a plain command first: use its TLS port, or --starttls pop3"
     } else {
         "use the port on which it does, or connect without TLS"
     };
@@ -269,6 +298,14 @@ impl Case<'_> {
                 faults.extend(self.of_time(certificate, position == 0));
             }
         }
+        let weak = presented.chain.iter().enumerate().find_map(|(position, der)| {
+            let is_suspect = presented.chain_faults.iter().any(is_of_signature);
+            let own_key = if position == 0 { key_weakness(der) } else { None };
+            own_key.or_else(|| weakness(der).filter(|_| is_suspect))
+        });
+        if let Some(weak) = weak {
+            faults.push(Kind::WeakKey.says(weak.to_string()));
+        }
         for verdict in &presented.chain_faults {
             faults.extend(self.of_verdict(verdict, &chain, &faults));
         }
@@ -281,19 +318,9 @@ impl Case<'_> {
     /// What kind of certificate it is.
     fn of_shape(&self, own: &Description) -> Option<Fault> {
         if own.version < 3 {
-            return Some(Kind::OldVersion.says(format!(
-                "the certificate is of X.509 version {}, which can hold neither alternative names \
-                 nor purposes: have it issued as version 3",
-                own.version
-            )));
+            return Some(meaning::old_version().into());
         }
-        own.is_authority.then(|| {
-            Kind::AuthorityAsServer.says(format!(
-                "the server shows an authority's certificate ({}, CA:TRUE) as its own: have that \
-                 authority issue one for the server, and show that",
-                own.subject
-            ))
-        })
+        own.is_authority.then(|| meaning::authority(&format!("{}, ", own.subject)).into())
     }
 
     fn of_time(&self, certificate: &Description, is_own: bool) -> Option<Fault> {
@@ -308,18 +335,13 @@ impl Case<'_> {
         };
         let Description { not_before, not_after, .. } = certificate;
         if *not_after < self.now {
-            return Some(Kind::Expired.says(format!(
-                "{whose} expired on {not_after}, {} ago: have it renewed",
-                days(*not_after, self.now)
-            )));
+            let when = format!("{not_after}, {} ago", days(*not_after, self.now));
+            return Some(meaning::expired(&whose, &when).into());
         }
         (*not_before > self.now).then(|| {
-            Kind::NotYetValid.says(format!(
-                "{whose} is valid only from {not_before} on, in {}: check the clock of this \
-                 machine ({:.0}) and of the one that issued it",
-                days(self.now, *not_before),
-                self.now
-            ))
+            let days = days(self.now, *not_before);
+            let when = format!("{not_before} on, in {days} (now it is {:.0})", self.now);
+            meaning::early(&whose, &when).into()
         })
     }
 
@@ -336,24 +358,12 @@ impl Case<'_> {
             E::UnknownIssuer => Some(Kind::UnknownIssuer.says(self.unknown_issuer(chain))),
             E::Expired | E::ExpiredContext { .. } if is_said(Kind::Expired) => None,
             E::NotValidYet | E::NotValidYetContext { .. } if is_said(Kind::NotYetValid) => None,
-            E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
-                let purposes = chain.first().map(|own| own.purposes.join(", "));
-                Some(Kind::WrongPurpose.says(format!(
-                    "the certificate is not for servers, only for {}: have it issued with \
-                     the extended key usage serverAuth",
-                    purposes.unwrap_or_default()
-                )))
+            verdict if is_said(Kind::WeakKey) && is_of_signature(verdict) => None,
+            other => {
+                let meaning = meaning::of(other);
+                let is_new = said.is_empty() || meaning.kind == meaning::Kind::WrongPurpose;
+                is_new.then(|| meaning.into())
             }
-            E::BadSignature => Some(Kind::BadCertificate.says(
-                "a signature in the chain is wrong: an authority has changed its key and kept its \
-                 name, or the certificate was changed; trust the authority's present certificate \
-                 (--ca), or have the server's issued anew",
-            )),
-            _ if !said.is_empty() => None,
-            other => Some(Kind::BadCertificate.says(format!(
-                "the certificate is not acceptable ({}): have it issued anew",
-                printable(&other.to_string())
-            ))),
         }
     }
 
@@ -388,16 +398,14 @@ impl Case<'_> {
             return None;
         }
         if own.alternative_names.is_empty() {
-            return Some(Kind::NoAlternativeNames.says(format!(
-                "the certificate names its server only in the subject ({}), where clients no \
-                 longer look: have it issued with `{name}` as an alternative name",
-                own.subject
-            )));
+            return Some(meaning::nameless(name, &format!(" ({})", own.subject)).into());
         }
-        Some(Kind::WrongName.says(format!(
-            "`{name}` was asked for, but the certificate is for {}: ask for one of these \
-             (--server-name), or have it issued for `{name}` too",
-            own.alternative_names.join(", ")
-        )))
+        Some(meaning::wrong_name(name, &own.alternative_names.join(", ")).into())
+    }
+}
+
+impl From<Meaning> for Fault {
+    fn from(meaning: Meaning) -> Self {
+        Kind::of(meaning.kind).says(printable(&meaning.to_string()))
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
-use rustls::pki_types::InvalidDnsNameError;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError};
 
 use crate::config::{
     HostPort, PemError, ResolveError, Version, authorities, credential, system_authorities,
@@ -22,6 +22,7 @@ use crate::config::{
 use crate::net::tls::client::server_name;
 use crate::net::tls::key_log::{KeyLogError, KeyLogFile};
 use crate::net::tls_probe::{Prober, Setup, Sighting};
+use crate::proto::starttls::Protocol;
 use faults::{Case, Trust};
 use report::Report;
 
@@ -39,6 +40,8 @@ pub struct Request {
     pub alpn: Vec<String>,
     /// The only version to offer; none: all.
     pub version: Option<Version>,
+    /// The protocol in which the server is asked to begin, where it does not at once.
+    pub starttls: Option<Protocol>,
     /// How long the connection and the handshake may take together; `None` is for ever.
     pub timeout: Option<Duration>,
 }
@@ -86,16 +89,18 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
     let name = request.server_name.unwrap_or_else(|| address.host.clone());
     let expected =
         server_name(&name).map_err(|error| InspectError::ServerName(name.clone(), error))?;
-    let trust = trust(ca)?;
+    let (trust, authorities) = trust(ca)?;
     let shown = request.credential.map(|(certificate, key)| credential(&certificate, &key));
     let shown = shown.transpose().map_err(InspectError::Credential)?;
     let key_log = KeyLogFile::from_environment()?;
     let warnings = key_log.iter().map(|key_log| key_log.warning()).collect();
     let setup = Setup {
         roots: trust.roots.clone(),
+        authorities,
         credential: shown.map(|shown| shown.certified),
         alpn,
         versions: Version::only(version),
+        starttls: request.starttls,
         key_log,
     };
     let prober = Prober::new(setup, expected, timeout)?;
@@ -110,13 +115,17 @@ pub fn run(request: Request) -> Result<Inspected, InspectError> {
     Ok(Inspected { report: Report::new(&address, &case, second.as_ref()), warnings })
 }
 
-fn trust(ca: Option<PathBuf>) -> Result<Trust, InspectError> {
-    let roots = match &ca {
-        Some(file) => authorities(file).map_err(InspectError::Authorities)?,
+/// Whom to trust, and the certificates of those of whom they are known.
+fn trust(ca: Option<PathBuf>) -> Result<(Trust, Vec<CertificateDer<'static>>), InspectError> {
+    let (roots, known) = match &ca {
+        Some(file) => {
+            let given = authorities(file).map_err(InspectError::Authorities)?;
+            (RootCertStore::clone(&given.roots), given.certificates)
+        }
         // That a system trusts nobody is reported when it matters.
-        None => system_authorities().unwrap_or_else(|_| RootCertStore::empty()),
+        None => (system_authorities().unwrap_or_else(|_| RootCertStore::empty()), Vec::new()),
     };
-    Ok(Trust { roots, file: ca })
+    Ok((Trust { roots, file: ca }, known))
 }
 
 fn can_resume(first: &Sighting) -> bool {

@@ -8,14 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls::{DistinguishedName, RootCertStore, SupportedProtocolVersion};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::proto::identity::Rule;
 
+pub(super) mod doubts;
 mod pem;
 mod print;
 mod read;
@@ -27,7 +30,7 @@ pub use pem::{
 pub(super) use print::write;
 pub(super) use read::{Place, read};
 pub use upstream::UpstreamTls;
-pub(super) use upstream::{KEYS as UPSTREAM_KEYS, read_upstream, write_upstream};
+pub(super) use upstream::{KEYS as UPSTREAM_KEYS, is_server_name, read_upstream, write_upstream};
 
 /// The smallest buffer that TLS can work with, in bytes: the largest record and what protects it.
 pub const MIN_TLS_BUFFER: usize = 20 * 1024;
@@ -134,6 +137,27 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Authorities and their certificates.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    /// Those whose signature is the end of a chain.
+    pub roots: Arc<RootCertStore>,
+    /// The certificates of all of them, the others' too.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// The names of all of them, in DER, for those who must know whose certificate to show.
+    #[must_use]
+    pub fn names(&self) -> Vec<DistinguishedName> {
+        let name = |der: &CertificateDer<'_>| {
+            let (_, parsed) = X509Certificate::from_der(der).ok()?;
+            Some(DistinguishedName::from(parsed.subject().as_raw().to_vec()))
+        };
+        self.certificates.iter().filter_map(name).collect()
+    }
+}
+
 /// What clients must show.
 #[derive(Clone, Debug)]
 pub struct Clients {
@@ -142,7 +166,7 @@ pub struct Clients {
     /// Where the authorities came from.
     pub ca: Origin,
     /// The authorities whose signature counts.
-    pub roots: Arc<RootCertStore>,
+    pub authorities: Authorities,
     /// Revocation lists: certificates on them count for nothing.
     pub revoked: Vec<RevocationList>,
     /// Who is let in; everyone with a sound certificate where there are no rules.
@@ -151,7 +175,8 @@ pub struct Clients {
 
 impl PartialEq for Clients {
     fn eq(&self, other: &Self) -> bool {
-        (self.auth, &self.ca, &self.roots.roots) == (other.auth, &other.ca, &other.roots.roots)
+        let own = (self.auth, &self.ca, &self.authorities.certificates);
+        own == (other.auth, &other.ca, &other.authorities.certificates)
             && (&self.revoked, &self.allow) == (&other.revoked, &other.allow)
     }
 }

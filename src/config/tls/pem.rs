@@ -2,6 +2,7 @@
 //!
 //! Invariant: no fault quotes what stands in a file, which may be a key.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{self, Path, PathBuf};
@@ -10,15 +11,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs1KeyDer,
+    PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{CertificateError, Error, InconsistentKeys, RootCertStore};
+use webpki::BorrowedCertRevocationList;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::{Credential, Origin};
+use super::{Authorities, Credential, Origin};
 use crate::config::report::Fault;
+use crate::proto::pem::{self, Block};
 
 /// The authority that signed the demonstration certificates. Everyone has its key.
 pub const DEMONSTRATION_CA: &str = include_str!("../../../certs/ca.pem");
@@ -52,8 +58,8 @@ pub struct PemError(String);
 ///
 /// # Errors
 /// The file cannot be read, or holds no authorities.
-pub fn authorities(path: &Path) -> Result<RootCertStore, PemError> {
-    let read = || root_store(&text(&path.to_string_lossy(), Path::new(""))?);
+pub fn authorities(path: &Path) -> Result<Authorities, PemError> {
+    let read = || trusted(&text(&path.to_string_lossy(), Path::new(""))?);
     read().map_err(PemError::from)
 }
 
@@ -138,7 +144,8 @@ fn file(name: &str, folder: &Path) -> Result<(PathBuf, Zeroizing<Vec<u8>>), Faul
 
 /// The certificates of a chain, the owner's first.
 pub(super) fn chain(text: &Text) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let chain = certificates(text)?;
+    let found = certificates(text, &[Kind::Key, Kind::Parameters])?;
+    let chain: Vec<_> = found.into_iter().map(|(_, certificate)| certificate).collect();
     if chain.iter().map(|it| it.len()).sum::<usize>() > MAX_CHAIN {
         let message = format!("{} holds more than 16 KiB of certificates", text.origin);
         let help = "give the server's own certificate and those between it and the root only";
@@ -147,33 +154,121 @@ pub(super) fn chain(text: &Text) -> Result<Vec<CertificateDer<'static>>, Fault> 
     Ok(chain)
 }
 
-fn certificates(text: &Text) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text.bytes).collect();
-    let help = "a certificate stands between -----BEGIN CERTIFICATE----- and its END line";
-    let refused =
-        |what: String| Fault::new(format!("{} {what}", text.origin), "no certificate", help);
-    let found = found.map_err(|error| refused(format!("is not sound PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(refused("holds no certificate".to_owned()));
-    }
-    Ok(found)
+/// A kind of block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Certificate,
+    Key,
+    Parameters,
+    List,
+    Other,
 }
 
-/// The first private key: PKCS#8, SEC1 or PKCS#1.
-pub(super) fn private_key(text: &Text) -> Result<PrivateKeyDer<'static>, Fault> {
-    let says = |words: &str| text.bytes.windows(words.len()).any(|it| it == words.as_bytes());
-    if says("BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
-        let message =
-            format!("the key in {} is encrypted, and nobody is there to ask", text.origin);
-        let help = "decrypt it with `openssl pkey -in KEY -out PLAIN`, and guard the file instead";
-        return Err(Fault::new(message, "an encrypted key", help));
+impl Kind {
+    fn of(label: &str) -> Self {
+        match label {
+            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Self::Certificate,
+            "X509 CRL" => Self::List,
+            label if label.ends_with("PRIVATE KEY") => Self::Key,
+            label if label.ends_with("PARAMETERS") => Self::Parameters,
+            _ => Self::Other,
+        }
     }
-    PrivateKeyDer::from_pem_slice(&text.bytes).map_err(|error| {
-        let message = format!("{} holds no private key: {error}", text.origin);
-        let help = "a key stands between -----BEGIN PRIVATE KEY----- (or EC, or RSA) and its END \
-                    line";
-        Fault::new(message, "no private key", help)
-    })
+}
+
+/// The blocks of kind `wanted`; those of the kinds `beside` may stand among them, and no others.
+fn blocks(text: &Text, wanted: Kind, beside: &[Kind], right: &str) -> Result<Vec<Block>, Fault> {
+    let found = pem::read(&text.bytes).map_err(|error| {
+        Fault::new(format!("{}: it {error}", text.origin), "this file", error.help())
+    })?;
+    let mut blocks = Vec::new();
+    for block in found {
+        let kind = Kind::of(&block.label);
+        if kind == wanted {
+            blocks.push(block);
+        } else if !beside.contains(&kind) {
+            let what = format!("there is no use for a {}", block.label);
+            return Err(at_line(text, &block, what, right));
+        }
+    }
+    Ok(blocks)
+}
+
+fn at_line(text: &Text, block: &Block, what: impl Display, help: impl Into<String>) -> Fault {
+    Fault::new(format!("{}, line {}: {what}", text.origin, block.line), "this file", help)
+}
+
+/// The certificates of a file, in which `beside` may stand too.
+fn certificates(
+    text: &Text,
+    beside: &[Kind],
+) -> Result<Vec<(Block, CertificateDer<'static>)>, Fault> {
+    const RIGHT: &str = "a certificate stands between -----BEGIN CERTIFICATE----- and its END line, and nothing \
+         else is looked for here";
+    let found = blocks(text, Kind::Certificate, beside, RIGHT)?;
+    if found.is_empty() {
+        let message = format!("{} holds no certificate", text.origin);
+        return Err(Fault::new(message, "no certificate", RIGHT));
+    }
+    let read = |block: Block| {
+        let (rest, _) = X509Certificate::from_der(&block.bytes).map_err(|error| {
+            let what = format!("the certificate cannot be read: {error}");
+            at_line(text, &block, what, "make it anew")
+        })?;
+        let own = &block.bytes[..block.bytes.len() - rest.len()];
+        if !rest.is_empty() && (block.label != "TRUSTED CERTIFICATE" || restricts(rest)) {
+            let what = "behind the certificate stands something that is not kept here";
+            let help = "write it anew: `openssl x509 -in FILE -out FILE.pem`";
+            return Err(at_line(text, &block, what, help));
+        }
+        let certificate = CertificateDer::from(own.to_vec());
+        Ok((block, certificate))
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// Whether what OpenSSL keeps behind a trusted certificate says for what it may be used, or may
+/// not: `SEQUENCE { trust SEQUENCE, reject [0], alias UTF8String, keyid OCTET STRING, .. }`.
+fn restricts(auxiliary: &[u8]) -> bool {
+    let Ok((rest, it)) = x509_parser::asn1_rs::Any::from_der(auxiliary) else { return true };
+    !rest.is_empty() || it.data.first().is_some_and(|tag| [0x30, 0xa0].contains(tag))
+}
+
+/// The private key: PKCS#8, SEC1 or PKCS#1. Its certificate may stand in the same file.
+pub(super) fn private_key(text: &Text) -> Result<PrivateKeyDer<'static>, Fault> {
+    const RIGHT: &str =
+        "a key stands between -----BEGIN PRIVATE KEY----- (or EC, or RSA) and its END line";
+    let found = blocks(text, Kind::Key, &[Kind::Certificate, Kind::Parameters], RIGHT)?;
+    let [block] = &found[..] else {
+        return Err(match found.get(1) {
+            None => {
+                let message = format!("{} holds no private key", text.origin);
+                Fault::new(message, "no private key", RIGHT)
+            }
+            Some(second) => {
+                at_line(text, second, "there is a second private key", "leave one in the file")
+            }
+        });
+    };
+    let der = block.bytes.to_vec();
+    match block.label.as_str() {
+        label if block.is_encrypted || label.starts_with("ENCRYPTED ") => {
+            let message =
+                format!("the key in {} is encrypted, and nobody is there to ask", text.origin);
+            let help =
+                "decrypt it with `openssl pkey -in KEY -out PLAIN`, and guard the file instead";
+            Err(Fault::new(message, "an encrypted key", help))
+        }
+        "PRIVATE KEY" => Ok(PrivatePkcs8KeyDer::from(der).into()),
+        "EC PRIVATE KEY" => Ok(PrivateSec1KeyDer::from(der).into()),
+        "RSA PRIVATE KEY" => Ok(PrivatePkcs1KeyDer::from(der).into()),
+        label => {
+            let what = format!("a key of the kind {label} cannot be used");
+            let help = "write it as PKCS#8: `openssl pkcs8 -topk8 -nodes -in KEY -out PLAIN`, or \
+                        `ssh-keygen -p -m PKCS8` for a key of OpenSSH";
+            Err(at_line(text, block, what, help))
+        }
+    }
 }
 
 /// Whether the key is one that everyone has.
@@ -197,12 +292,30 @@ pub(super) fn certify(
                         first in a chain";
             Err(Fault::new("the key does not belong to the certificate", "another key", help))
         }
+        Err(Error::InvalidCertificate(error)) => {
+            let message = format!("the certificate cannot be used: {}", certificate_fault(&error));
+            let help = "have it issued anew, as version 3, and without critical extensions but for \
+                        the usual ones";
+            Err(Fault::new(message, "its certificate", help))
+        }
         Err(error) => {
             let message = format!("the key cannot be used: {error}");
             let help = "use an ECDSA key on P-256 or P-384, an Ed25519 key, or RSA of 2048 bits or \
                         more";
             Err(Fault::new(message, "this key", help))
         }
+    }
+}
+
+/// Why rustls cannot show a certificate; of webpki's reasons two are seen at times.
+fn certificate_fault(error: &CertificateError) -> String {
+    let CertificateError::Other(other) = error else { return error.to_string() };
+    match other.0.downcast_ref() {
+        Some(webpki::Error::UnsupportedCertVersion) => "it is of X.509 version 1 or 2".to_owned(),
+        Some(webpki::Error::UnsupportedCriticalExtension) => {
+            "it has a critical extension that is unknown here".to_owned()
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -215,17 +328,33 @@ fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, Fault> {
     Ok(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
 }
 
-/// The authorities in a file.
-pub(super) fn root_store(text: &Text) -> Result<RootCertStore, Fault> {
+/// The authorities in a file. Roots are those that no other in the file has signed.
+pub(super) fn trusted(text: &Text) -> Result<Authorities, Fault> {
+    let found = certificates(text, &[])?;
+    let names: Vec<_> = found.iter().filter_map(|(_, it)| subject_and_issuer(it)).collect();
+    let is_between = |certificate: &CertificateDer<'_>| {
+        subject_and_issuer(certificate).is_some_and(|(own, issuer)| {
+            own != issuer && names.iter().any(|(subject, _)| *subject == issuer)
+        })
+    };
+    let has_root = !found.iter().all(|(_, it)| is_between(it));
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(text)? {
-        roots.add(certificate).map_err(|error| {
-            let message =
-                format!("{} holds a certificate that cannot be used: {error}", text.origin);
-            Fault::new(message, "this authority", "give the certificates of authorities only")
+    for (block, certificate) in &found {
+        if has_root && is_between(certificate) {
+            continue;
+        }
+        roots.add(certificate.clone()).map_err(|error| {
+            let what = format!("the certificate cannot be used: {error}");
+            at_line(text, block, what, "give the certificates of authorities only")
         })?;
     }
-    Ok(roots)
+    let certificates = found.into_iter().map(|(_, certificate)| certificate).collect();
+    Ok(Authorities { roots: Arc::new(roots), certificates })
+}
+
+fn subject_and_issuer(certificate: &CertificateDer<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some((parsed.subject().as_raw().to_vec(), parsed.issuer().as_raw().to_vec()))
 }
 
 /// The revocation lists in a file of `folder`.
@@ -233,16 +362,25 @@ pub(super) fn revocation_lists(
     name: &str,
     folder: &Path,
 ) -> Result<(PathBuf, Vec<CertificateRevocationListDer<'static>>), Fault> {
+    const RIGHT: &str = "a list stands between -----BEGIN X509 CRL----- and its END line, and nothing else is \
+         looked for here";
     let (path, bytes) = file(name, folder)?;
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match lists {
-        Ok(lists) if !lists.is_empty() => Ok((path, lists)),
-        _ => {
-            let message = format!("{} holds no revocation list", path.display());
-            let help = "a list stands between -----BEGIN X509 CRL----- and its END line";
-            Err(Fault::new(message, "no revocation list", help))
-        }
+    let text = Text { origin: Origin::File(path.clone()), bytes };
+    let found = blocks(&text, Kind::List, &[], RIGHT)?;
+    if found.is_empty() {
+        let message = format!("{} holds no revocation list", path.display());
+        return Err(Fault::new(message, "no revocation list", RIGHT));
     }
+    let read = |block: &Block| match BorrowedCertRevocationList::from_der(&block.bytes) {
+        Ok(_) => Ok(CertificateRevocationListDer::from(block.bytes.to_vec())),
+        Err(error) => {
+            let what = format!("the revocation list cannot be used: {error}");
+            let help = "have the authority issue a whole list of version 2, with a next update";
+            Err(at_line(&text, block, what, help))
+        }
+    };
+    let lists = found.iter().map(read).collect::<Result<_, _>>()?;
+    Ok((path, lists))
 }
 
 /// The secret in a ticket key file of `folder`.

@@ -43,6 +43,6 @@ fn pair(credential: &Credential) -> String {
     format!("{{ cert = {}, key = {} }}", quoted(cert), quoted(key))
 }
 
-fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+pub(super) fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     items.iter().map(show).collect::<Vec<_>>().join(", ")
 }

@@ -17,6 +17,9 @@ use crate::config::table::Table;
 use crate::config::values;
 use crate::proto::identity::{RULE_FORMS, Rule};
 
+/// The most application protocols of a side.
+const MAX_PROTOCOLS: usize = 64;
+
 /// Where a listener's TLS is read: what belongs to it but stands elsewhere.
 pub(in crate::config) struct Place<'a> {
     /// The listener's address.
@@ -107,7 +110,7 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
     let has_ca = table.has("client_ca");
     let ca = take_file(table, "client_ca", faults, |name| {
         let text = pem::text(name, folder)?;
-        Ok((pem::root_store(&text)?, text.origin))
+        Ok((pem::trusted(&text)?, text.origin))
     });
     let auth = table.take("client_auth", client_auth, faults);
     let revoked = table.take("crl", values::names, faults);
@@ -132,18 +135,26 @@ fn clients(table: &mut Table<'_>, folder: &Path, faults: &mut Faults) -> Option<
         let help = "write client_auth = \"required\"";
         faults.add(allow.span(), Fault::new(message, "not asked for", help));
     }
-    let (span, (roots, ca)) = ca?;
+    let (span, (authorities, ca)) = ca?;
     let auth = auth?;
-    let revoked: Vec<_> = revoked.map(Spanned::into_inner).unwrap_or_default();
-    let revoked = revoked.iter().filter_map(|name| {
+    let revoked = revocation_lists(revoked, folder, faults);
+    let allow = allow.map(Spanned::into_inner).unwrap_or_default();
+    reject_unusable(&authorities.roots, &revoked, span, faults);
+    Some(Clients { auth, ca, authorities, revoked, allow })
+}
+
+/// The revocation lists in the files of these names.
+pub(super) fn revocation_lists(
+    names: Option<Spanned<Vec<Spanned<String>>>>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> Vec<RevocationList> {
+    let names = names.map(Spanned::into_inner).unwrap_or_default();
+    let read = |name: &Spanned<String>| {
         let (path, lists) = in_file(name, faults, |name| pem::revocation_lists(name, folder))?;
         Some(RevocationList { path, lists })
-    });
-    let revoked: Vec<_> = revoked.collect();
-    let allow = allow.map(Spanned::into_inner).unwrap_or_default();
-    let roots = Arc::new(roots);
-    reject_unusable(&roots, &revoked, span, faults);
-    Some(Clients { auth, ca, roots, revoked, allow })
+    };
+    names.iter().filter_map(read).collect()
 }
 
 /// Makes sure that the daemon will be able to use what was read.
@@ -190,10 +201,14 @@ fn versions(value: DeValue<'_>) -> Result<Vec<Version>, Fault> {
     Ok(versions)
 }
 
-/// Names of protocols: one to 255 bytes each (RFC 7301).
-fn protocols(value: DeValue<'_>) -> Result<Vec<String>, Fault> {
+/// Names of protocols: one to 255 bytes each (RFC 7301), and no more than a greeting has room for.
+pub(super) fn protocols(value: DeValue<'_>) -> Result<Vec<String>, Fault> {
     let names = values::names(value)?.into_iter().map(Spanned::into_inner);
     let names: Vec<_> = names.collect();
+    if names.len() > MAX_PROTOCOLS {
+        let help = format!("write {MAX_PROTOCOLS} at the most");
+        return Err(Fault::new("too many protocols", "too many", help));
+    }
     if names.iter().all(|name| (1..=255).contains(&name.len())) {
         return Ok(names);
     }

@@ -3,13 +3,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags};
 
 use super::CALLS;
 use crate::net::dial::{self, Target};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::Socket;
+use crate::net::zone;
 use crate::proto::event::{Readiness, Transfer};
-use crate::proto::resolver::{Exchange, Transmit};
+use crate::proto::resolver::{Exchange, Server, Transmit};
 
 /// How much is received at once. Few answers are longer.
 const PIECE: usize = 4096;
@@ -17,34 +21,35 @@ const PIECE: usize = 4096;
 /// A question on its way, or its answer.
 #[derive(Debug)]
 pub(super) struct Call {
-    id: u16,
-    server: usize,
+    serial: u64,
     address: SocketAddr,
     socket: Socket,
     exchange: Exchange,
 }
 
 impl Call {
-    /// Begins to connect to the server, which is at `address`.
+    /// Begins to connect to the server.
     pub(super) fn begin<S: Source>(
-        address: SocketAddr,
+        server: &Server,
         transmit: &Transmit,
         context: &Context<'_, S>,
     ) -> io::Result<Self> {
+        let address = zone::place(server.address, server.zone.as_deref())?;
         let stream = dial::begin(&Target::Tcp(address), CALLS, context)?;
-        let Transmit { server, id, bytes, .. } = transmit;
-        let (socket, exchange) = (Socket::new(stream, CALLS), Exchange::new(bytes));
-        Ok(Self { id: *id, server: *server, address, socket, exchange })
+        let (socket, exchange) = (Socket::new(stream, CALLS), Exchange::new(&transmit.bytes));
+        Ok(Self { serial: transmit.serial, address, socket, exchange })
     }
 
-    /// The question's number.
-    pub(super) fn id(&self) -> u16 {
-        self.id
+    /// The question's serial number.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
-    /// Whom it was put to.
-    pub(super) fn server(&self) -> usize {
-        self.server
+    /// What it waits for.
+    pub(super) fn interest(&self) -> PollFd<'_> {
+        let is_sent = self.exchange.unsent().is_empty();
+        let interest = if is_sent { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        PollFd::new(self.socket.as_fd(), interest)
     }
 
     /// Remembers what an event said.

@@ -1,8 +1,8 @@
 //! What went wrong with TLS, in sentences for people: the cause, and where it is known, the mend.
 
-use jiff::Timestamp;
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+
+use super::meaning;
 
 /// How many of the first bytes of something that is not TLS are shown.
 const SHOWN: usize = 32;
@@ -23,7 +23,8 @@ pub fn explain(error: &Error, incoming: &[u8], in_handshake: bool) -> String {
         Error::NoCertificatesPresented => {
             "the peer showed no certificate, and one is required".to_owned()
         }
-        Error::InvalidCertificate(error) => certificate(error),
+        Error::InvalidCertificate(error) => meaning::of(error).to_string(),
+        Error::InvalidCertRevocationList(error) => meaning::of_list(error).to_string(),
         Error::NoApplicationProtocol => "no protocol offered (ALPN) is spoken here".to_owned(),
         Error::DecryptError => "a record was damaged, or encrypted with other keys".to_owned(),
         other => other.to_string(),
@@ -76,64 +77,4 @@ fn alert_meaning(alert: AlertDescription) -> String {
         _ => return format!("{alert:?}"),
     };
     format!("{meaning} ({alert:?})")
-}
-
-/// Says what is wrong with a certificate.
-#[must_use]
-pub fn certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::ExpiredContext { not_after, .. } => {
-            format!("the certificate expired on {}", date(*not_after))
-        }
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("the certificate is not valid before {}", date(*not_before))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            wrong_name(expected, presented)
-        }
-        CertificateError::UnknownIssuer => {
-            "the certificate was not signed by any authority that is trusted here".to_owned()
-        }
-        CertificateError::Revoked => "the certificate has been revoked".to_owned(),
-        CertificateError::UnknownRevocationStatus => {
-            "no revocation list says whether the certificate was revoked".to_owned()
-        }
-        CertificateError::ExpiredRevocationListContext { next_update, .. } => {
-            format!("the revocation list is out of date since {}", date(*next_update))
-        }
-        CertificateError::InvalidPurposeContext { required, presented } => {
-            let presented: Vec<_> = presented.iter().map(ToString::to_string).collect();
-            format!("the certificate is not for {required}, but for {}", presented.join(", "))
-        }
-        CertificateError::ApplicationVerificationFailure => {
-            "the certificate is sound, but its owner is not among those who may come in (allow)"
-                .to_owned()
-        }
-        CertificateError::BadSignature => {
-            "the certificate was not signed by the authority of that name that is trusted here"
-                .to_owned()
-        }
-        other => other.to_string(),
-    }
-}
-
-fn wrong_name(expected: &ServerName<'_>, presented: &[String]) -> String {
-    let asked = expected.to_str();
-    if presented.is_empty() {
-        return format!("`{asked}` was asked for, and the certificate has no alternative names");
-    }
-    let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
-    format!("`{asked}` was asked for, but the certificate is for {}", presented.join(", "))
-}
-
-/// webpki writes `DnsName("example.org")`.
-fn bare(name: &str) -> &str {
-    name.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")")).unwrap_or(name)
-}
-
-fn date(time: UnixTime) -> String {
-    i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .map_or_else(|| "a day beyond all calendars".to_owned(), |moment| moment.to_string())
 }

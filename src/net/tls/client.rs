@@ -2,19 +2,29 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, InvalidDnsNameError, ServerName,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, RootCertStore, SupportedProtocolVersion};
 
+use super::chain::Chain;
 use super::key_log::KeyLogFile;
+use super::purpose::Role;
 use super::trust::Credulous;
+use super::verifier::Servers;
 
 /// What a client trusts, shows and speaks.
 pub struct Client {
     /// The authorities to trust; `None` believes every certificate.
     pub roots: Option<Arc<RootCertStore>>,
+    /// The certificates of authorities, those of `roots` among them, where they are known.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Lists of what they have revoked; where there are any, each authority of a chain needs one.
+    pub revoked: Vec<CertificateRevocationListDer<'static>>,
     /// What is shown to a server that asks.
     pub credential: Option<Arc<CertifiedKey>>,
     /// The versions to speak.
@@ -36,12 +46,21 @@ impl Client {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)?;
-        let builder = match self.roots {
-            Some(roots) => builder.with_root_certificates(roots),
-            None => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+        let verifier: Arc<dyn ServerCertVerifier> = match self.roots {
+            Some(roots) => {
+                let plain =
+                    WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
+                        .with_crls(self.revoked.clone())
+                        .enforce_revocation_expiration()
+                        .build()
+                        .map_err(|error| Error::General(error.to_string()))?;
+                let chain =
+                    Chain::new(Role::Server, roots, &self.authorities).with_lists(&self.revoked)?;
+                Arc::new(Servers::new(chain, plain))
             }
+            None => Arc::new(Credulous(provider)),
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match self.credential {
             None => builder.with_no_client_auth(),
             Some(credential) => {

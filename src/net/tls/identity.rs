@@ -11,7 +11,9 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 use crate::proto::identity::{Identity, Rule};
 
@@ -22,7 +24,7 @@ pub fn of(certificate: &CertificateDer<'_>) -> Identity {
         return Identity::default();
     };
     let mut identity = Identity {
-        subject: parsed.subject().to_string(),
+        subject: subject(parsed.subject()),
         key: Sha256::digest(parsed.public_key().raw).into(),
         ..Identity::default()
     };
@@ -38,6 +40,42 @@ pub fn of(certificate: &CertificateDer<'_>) -> Identity {
         }
     }
     identity
+}
+
+/// A subject in one line, in the certificate's order. No value can be taken for more than one (RFC 4514,
+/// section 2.4).
+fn subject(name: &X509Name<'_>) -> String {
+    let mut text = String::new();
+    for relative in name.iter() {
+        for (at, attribute) in relative.iter().enumerate() {
+            match at {
+                0 if text.is_empty() => {}
+                0 => text.push(','),
+                _ => text.push('+'),
+            }
+            let kind = attribute.attr_type();
+            match oid2abbrev(kind, oid_registry()) {
+                Ok(abbreviation) => text.push_str(abbreviation),
+                Err(_) => text.push_str(&kind.to_id_string()),
+            }
+            text.push('=');
+            match attribute.as_str() {
+                Ok(value) => push_escaped(&mut text, value),
+                // One of the old alphabets. As it is, where that is text.
+                Err(_) => push_escaped(&mut text, &String::from_utf8_lossy(attribute.as_slice())),
+            }
+        }
+    }
+    text
+}
+
+fn push_escaped(text: &mut String, value: &str) {
+    for character in value.chars() {
+        if matches!(character, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') {
+            text.push('\\');
+        }
+        text.push(character);
+    }
 }
 
 /// Wraps another verifier: whom that finds sound, one of the rules must also let in.

@@ -4,21 +4,33 @@
 //! |---|---|
 //! | [`socket`] | TLS over a stream socket as an end of a session |
 //! | [`cause`] | what went wrong, in sentences for people |
+//! | [`meaning`] | what is wrong with a certificate, and how it is mended |
 //! | [`identity`] | whom a certificate names, and whether those are let in |
+//! | [`shown`] | whose certificate was refused |
 //! | [`client`] | what a client trusts, shows and speaks |
 //! | [`chooser`] | which certificate a server shows |
+//! | [`chain`] | what leads from a certificate to an authority, as strictly as OpenSSL has it |
+//! | [`purpose`] | what certificates say that they may be used for |
+//! | [`verifier`] | where rustls asks for a chain |
 //! | [`ticket`] | session tickets that any process with the same key file understands |
 //! | [`trust`] | a client that believes everything, for those who ask for it loudly |
+//! | [`weakness`] | what is weak or odd about a certificate's key |
 //! | [`key_log`] | the secrets of connections in a file, for Wireshark |
 
 pub mod cause;
+pub mod chain;
 pub mod chooser;
 pub mod client;
 pub mod identity;
 pub mod key_log;
+pub mod meaning;
+pub mod purpose;
+pub mod shown;
 pub mod socket;
 pub mod ticket;
 pub mod trust;
+pub mod verifier;
+pub mod weakness;
 
 use rustls::CipherSuite;
 

@@ -26,7 +26,7 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::{cause, identity, suite_name};
+use super::{cause, identity, shown, suite_name};
 use crate::net::reactor::{Context, Source};
 use crate::net::socket::{Socket, Stream};
 use crate::proto::buffer::{Buffer, Pool};
@@ -67,6 +67,8 @@ pub struct TlsSocket<C> {
     flight: Vec<u8>,
     keeps_server_name: bool,
     /// Whether anything came from the peer after the handshake: a ticket counts too.
+    has_heard_since: bool,
+    /// Whether anything came from the peer.
     has_heard: bool,
     /// Whether the end of the stream has to be said with a `close_notify`.
     requires_close_notify: bool,
@@ -164,6 +166,7 @@ impl<C: Connection> TlsSocket<C> {
             outgoing: Buffer::new(),
             flight: Vec::new(),
             keeps_server_name: false,
+            has_heard_since: false,
             has_heard: false,
             requires_close_notify: false,
             known: None,
@@ -208,8 +211,8 @@ impl<C: Connection> TlsSocket<C> {
     /// Whether the peer has said anything since the handshake, even if only a ticket. In TLS 1.3 that is
     /// how a client learns that its certificate was accepted (RFC 8446, 4.4.2.4 and 4.6.1).
     #[must_use]
-    pub fn has_heard(&self) -> bool {
-        self.has_heard
+    pub fn has_heard_since(&self) -> bool {
+        self.has_heard_since
     }
 
     /// Whether the client's part in the handshake is over before the server has seen its certificate.
@@ -287,6 +290,7 @@ impl<C: Connection> TlsSocket<C> {
             }
             moved += count;
         }
+        self.outgoing.settle(turn.pool);
         Ok(moved)
     }
 
@@ -321,6 +325,7 @@ impl<C: Connection> TlsSocket<C> {
             transfer = self.socket.receive(&mut space[..limit], &mut turn.watch)?;
             Ok::<_, io::Error>(if let Transfer::Bytes(count) = transfer { count } else { 0 })
         });
+        self.has_heard |= matches!(transfer, Transfer::Bytes(_));
         let taken_in = received.map(|count| {
             match transfer {
                 Transfer::End => self.handle_end_of_stream(),
@@ -352,7 +357,7 @@ impl<C: Connection> TlsSocket<C> {
         }
         let was_up = matches!(self.stage, Stage::Up);
         match self.decrypt(incoming, from, pool) {
-            Ok(()) if was_up => self.has_heard |= self.inbound == Inbound::Open,
+            Ok(()) if was_up => self.has_heard_since |= self.inbound == Inbound::Open,
             Ok(())
                 if matches!(self.stage, Stage::Handshake) && !self.connection.is_handshaking() =>
             {
@@ -367,6 +372,9 @@ impl<C: Connection> TlsSocket<C> {
             }
             Ok(()) => {}
             Err(error) => {
+                if let Some(refused) = shown::take() {
+                    self.known.get_or_insert_default().identity = Some(refused);
+                }
                 let is_first_record = matches!(self.stage, Stage::Handshake);
                 self.break_off(cause::explain(&error, incoming.as_slice(), is_first_record));
             }
@@ -517,6 +525,7 @@ impl<C: Connection> End for TlsSocket<C> {
         Standing {
             is_up: matches!(self.stage, Stage::Up),
             was_truncated: self.inbound == Inbound::Truncated,
+            has_heard: self.has_heard,
             identity: self.known.as_ref().and_then(|known| known.identity.as_deref()),
             cause: match &self.stage {
                 Stage::Broken(cause) => Some(cause),

@@ -8,6 +8,7 @@
 //! Invariant: it never sends application data, so what it lets pass cannot be misused.
 
 mod line;
+mod plain;
 mod witness;
 
 use std::collections::VecDeque;
@@ -27,8 +28,10 @@ use crate::proto::buffer::Pool;
 use crate::proto::end::Side;
 use crate::proto::event::{Readiness, Silent};
 use crate::proto::hello;
+use crate::proto::starttls::Protocol;
 
 use line::{Exchanged, Line};
+use plain::Plain;
 use witness::Witness;
 pub use witness::{CertificateRequest, Presented, Setup};
 
@@ -92,6 +95,8 @@ pub enum Failure {
     Closed(Option<io::Error>),
     /// What came is not TLS.
     NotTls,
+    /// The server did not go on to TLS when it was asked to: why.
+    NotStarted(String),
     /// The server refused with an alert.
     Alert(AlertDescription),
     /// This side could not go on with what the server sent.
@@ -103,6 +108,7 @@ pub struct Prober {
     config: Arc<ClientConfig>,
     witness: Arc<Witness>,
     server_name: ServerName<'static>,
+    starttls: Option<Protocol>,
     timeout: Option<Duration>,
 }
 
@@ -117,18 +123,20 @@ impl Prober {
         server_name: ServerName<'static>,
         timeout: Option<Duration>,
     ) -> Result<Self, rustls::Error> {
+        let starttls = setup.starttls;
         let (config, witness) = setup.into_config()?;
-        Ok(Self { config, witness, server_name, timeout })
+        Ok(Self { config, witness, server_name, starttls, timeout })
     }
 
-    /// Shakes hands once, with the first of `addresses` that answers.
+    /// Shakes hands once, with the first of `addresses` that answers, of which only the first few
+    /// are called.
     ///
     /// # Errors
     /// The event loop failed. What the network or the server did wrong is in the sighting.
     pub fn probe(&self, addresses: &[SocketAddr]) -> io::Result<Sighting> {
         let call = Call {
             prober: self,
-            addresses: addresses.iter().copied().collect(),
+            addresses: addresses.iter().copied().take(dial::MAX_CALLS).collect(),
             stage: Stage::Dialing { stream: None },
             until: self.timeout.and_then(|limit| Instant::now().checked_add(limit)),
             began: Instant::now(),
@@ -159,7 +167,11 @@ struct Call<'a> {
 }
 
 enum Stage {
-    Dialing { stream: Option<Stream> },
+    Dialing {
+        stream: Option<Stream>,
+    },
+    /// Asking the server in the clear to go on to TLS.
+    Asking(Box<Plain>),
     Shaking(Box<Line>),
     Listening(Box<Line>),
 }
@@ -182,29 +194,57 @@ impl Call<'_> {
     }
 
     fn check(&mut self, context: &mut Context<'_, Self>) -> Next {
-        if self.is_late(context) {
-            return self.end(context, Some(Failure::ConnectTimedOut));
-        }
+        let is_late = self.is_late(context);
         let Stage::Dialing { stream } = &mut self.stage else { return Next::Wait };
         let Some(dialed) = stream.take() else { return Next::Wait };
         match dial::outcome(&dialed) {
             Err(error) => self.dial(context, error),
+            Ok(false) if is_late => self.end(context, Some(Failure::ConnectTimedOut)),
             Ok(false) => {
                 *stream = Some(dialed);
                 Next::Wait
             }
             Ok(true) => {
                 self.sighting.connecting = Some(context.now.duration_since(self.began));
-                self.began = context.now;
-                let config = Arc::clone(&self.prober.config);
-                let name = self.prober.server_name.clone();
-                match ClientConnection::new(config, name) {
-                    Ok(tls) => self.stage = Stage::Shaking(Box::new(Line::new(dialed, tls))),
-                    Err(error) => return self.end(context, Some(Failure::Refused(error))),
+                match self.prober.starttls {
+                    None => self.begin(dialed, context),
+                    Some(protocol) => {
+                        self.stage = Stage::Asking(Box::new(Plain::new(dialed, protocol)));
+                        self.ask(context)
+                    }
                 }
-                self.shake(context)
             }
         }
+    }
+
+    /// Takes the exchange before TLS further.
+    fn ask(&mut self, context: &mut Context<'_, Self>) -> Next {
+        let Stage::Asking(plain) = &mut self.stage else { return Next::Wait };
+        match plain.exchange() {
+            Ok(true) => {}
+            Ok(false) if self.is_late(context) => {
+                let why = "the server did not answer in time before TLS could begin".to_owned();
+                return self.end(context, Some(Failure::NotStarted(why)));
+            }
+            Ok(false) => return Next::Wait,
+            Err(why) => return self.end(context, Some(Failure::NotStarted(why))),
+        }
+        match mem::replace(&mut self.stage, Stage::Dialing { stream: None }) {
+            Stage::Asking(plain) => self.begin(plain.into_stream(), context),
+            _ => Next::Wait,
+        }
+    }
+
+    /// Begins the handshake.
+    fn begin(&mut self, stream: Stream, context: &mut Context<'_, Self>) -> Next {
+        self.began = Instant::now();
+        let config = Arc::clone(&self.prober.config);
+        let name = self.prober.server_name.clone();
+        match ClientConnection::new(config, name) {
+            Ok(tls) => self.stage = Stage::Shaking(Box::new(Line::new(stream, tls))),
+            Err(error) => return self.end(context, Some(Failure::Refused(error))),
+        }
+        self.shake(context)
     }
 
     fn shake(&mut self, context: &mut Context<'_, Self>) -> Next {
@@ -214,7 +254,7 @@ impl Call<'_> {
             Exchanged::Failed(failure) => return self.end(context, Some(failure)),
             Exchanged::Closed(error) => return self.end(context, Some(Failure::Closed(error))),
             Exchanged::More | Exchanged::Blocked if line.is_handshaking() => {
-                if self.is_late(context) {
+                if matches!(outcome, Exchanged::Blocked) && self.is_late(context) {
                     return self.end(context, Some(Failure::HandshakeTimedOut));
                 }
                 return outcome.next();
@@ -243,7 +283,8 @@ impl Call<'_> {
             Exchanged::More | Exchanged::Blocked => {}
         }
         let may_be_refused = self.prober.witness.was_asked_for_certificate();
-        if line.has_heard_all(may_be_refused) || self.is_late(context) {
+        let is_silent = matches!(outcome, Exchanged::Blocked);
+        if line.has_heard_all(may_be_refused) || is_silent && self.is_late(context) {
             return self.end(context, None);
         }
         outcome.next()
@@ -278,6 +319,7 @@ impl Source for Call<'_> {
     fn run(&mut self, context: &mut Context<'_, Self>) -> Next {
         match self.stage {
             Stage::Dialing { .. } => self.check(context),
+            Stage::Asking(_) => self.ask(context),
             Stage::Shaking(_) => self.shake(context),
             Stage::Listening(_) => self.listen(context),
         }

@@ -20,18 +20,26 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use crate::net::tls::chain::Chain;
 use crate::net::tls::key_log::KeyLogFile;
+use crate::net::tls::purpose::Role;
+use crate::net::tls::weakness::key_weakness;
+use crate::proto::starttls::Protocol;
 
 /// What a client brings to a handshake.
 pub struct Setup {
     /// The authorities that it trusts.
     pub roots: RootCertStore,
+    /// Their certificates, and those of others between, where they are known.
+    pub authorities: Vec<CertificateDer<'static>>,
     /// What it shows a server that asks for a certificate.
     pub credential: Option<Arc<CertifiedKey>>,
     /// The application protocols that it offers; none: it does not speak of them.
     pub alpn: Vec<String>,
     /// The versions that it offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The protocol in which the server is asked to begin, where it does not at once.
+    pub starttls: Option<Protocol>,
     /// Where the secrets of the handshakes go, for whoever looks with Wireshark.
     pub key_log: Option<Arc<KeyLogFile>>,
 }
@@ -62,7 +70,8 @@ pub struct CertificateRequest {
 /// threads, hence the lock, which nobody ever waits for.
 #[derive(Debug)]
 pub(super) struct Witness {
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
+    chain: Chain,
     algorithms: WebPkiSupportedAlgorithms,
     credential: Option<Arc<CertifiedKey>>,
     notes: Mutex<Notes>,
@@ -78,8 +87,10 @@ impl Setup {
     /// The configuration for handshakes that a witness watches, and the witness.
     pub(super) fn into_config(self) -> Result<(Arc<ClientConfig>, Arc<Witness>), Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(self.roots);
         let witness = Arc::new(Witness {
-            roots: self.roots,
+            chain: Chain::new(Role::Server, Arc::clone(&roots), &self.authorities),
+            roots,
             algorithms: provider.signature_verification_algorithms,
             credential: self.credential,
             notes: Mutex::default(),
@@ -136,8 +147,11 @@ impl Witness {
     ) -> Result<(), Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
-        let (roots, others) = (&self.roots, intermediates);
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, others, at, algorithms)
+        let (roots, others) = (&self.roots, self.chain.others(intermediates));
+        let Err(error) = self.chain.verify(end_entity, &others, at) else { return Ok(()) };
+        let plain =
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, &others, at, algorithms);
+        Err(plain.err().unwrap_or_else(|| error.into()))
     }
 }
 
@@ -171,7 +185,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls12_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn verify_tls13_signature(
@@ -184,7 +199,8 @@ impl ServerCertVerifier for Witness {
         if ParsedCertificate::try_from(certificate).is_err() {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        let verdict = verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        or_noted(verdict, certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -207,6 +223,17 @@ impl ResolvesClientCert for Witness {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// A signature by a key that is too weak or odd cannot be checked; that it is has been noted.
+fn or_noted(
+    verdict: Result<HandshakeSignatureValid, Error>,
+    certificate: &CertificateDer<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
+    match verdict {
+        Err(_) if key_weakness(certificate).is_some() => Ok(HandshakeSignatureValid::assertion()),
+        verdict => verdict,
     }
 }
 

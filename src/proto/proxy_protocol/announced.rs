@@ -8,9 +8,10 @@
 
 use std::fmt::Write;
 
-use proxy_header::{Error, ParseConfig, ProxyHeader, Tlv};
+use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-use super::{Addresses, IDENTITY_FIELD};
+use super::{Addresses, IDENTITY_FIELD, MAKER, MAKER_FIELD};
+use crate::proto::quote::Word;
 
 /// What a header of version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -29,7 +30,7 @@ const LINE_LIMIT: usize = 107;
 /// send is below one.
 pub const HEADER_LIMIT: usize = 4096;
 
-/// The longest field that is kept for the log, in characters.
+/// The most of a field that is kept for the log, in bytes.
 const SHOWN_LIMIT: usize = 255;
 
 /// How many of the first bytes of something that is no header are shown.
@@ -47,7 +48,7 @@ pub struct Announced {
 /// Bytes that are no header, or none that is read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// They begin otherwise.
+    /// They begin otherwise; as they are, so not for a terminal.
     #[error("it began with '{0}' and not with a header of the PROXY protocol")]
     NoHeader(String),
     /// A line that does not end.
@@ -80,7 +81,13 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Announced, usize)>, Malformed> {
         return Ok(Some((Announced::default(), len)));
     }
     match ProxyHeader::parse(whole, ParseConfig::default())? {
-        (header, read) if read == len => Ok(Some((Announced::by(&header)?, len))),
+        (header, read) if read == len => {
+            let addresses = header
+                .proxied_address()
+                .map(|it| Addresses { source: it.source, destination: it.destination });
+            let details = fields_of(whole).map_or(Ok(String::new()), details)?;
+            Ok(Some((Announced { addresses, details }, len)))
+        }
         _ => Err(Malformed::Senseless),
     }
 }
@@ -97,7 +104,7 @@ fn header_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     }
     if !agree(bytes, SIGNATURE) {
         let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
-        return Err(Malformed::NoHeader(shown.escape_ascii().to_string()));
+        return Err(Malformed::NoHeader(String::from_utf8_lossy(shown).into_owned()));
     }
     let Some(fixed) = bytes.first_chunk::<FIXED_LEN>() else { return Ok(None) };
     let len = FIXED_LEN + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
@@ -112,40 +119,80 @@ fn agree(bytes: &[u8], expected: &[u8]) -> bool {
     bytes.iter().zip(expected).all(|(one, other)| one == other)
 }
 
-impl Announced {
-    fn by(header: &ProxyHeader<'_>) -> Result<Self, Error> {
-        let addresses = header
-            .proxied_address()
-            .map(|it| Addresses { source: it.source, destination: it.destination });
-        let mut details = String::new();
-        for field in header.tlvs() {
-            match field? {
-                Tlv::Authority(name) => show(&mut details, "authority", &name),
-                Tlv::Custom(IDENTITY_FIELD, name) => {
-                    show(&mut details, "identity", &String::from_utf8_lossy(&name));
-                }
-                Tlv::Ssl(security) => {
-                    for field in security.tlvs() {
-                        match field? {
-                            Tlv::SslVersion(version) => show(&mut details, "tls", &version),
-                            Tlv::SslCn(name) => show(&mut details, "cn", &name),
-                            _ => {}
-                        }
+/// The fields of a header of version 2, which is whole and sound: what follows its addresses.
+fn fields_of(header: &[u8]) -> Option<&[u8]> {
+    if !header.starts_with(SIGNATURE) {
+        return None;
+    }
+    let addresses = match header[SIGNATURE.len() + 1] >> 4 {
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => 0,
+    };
+    header.get(FIXED_LEN + addresses..)
+}
+
+/// The kinds of the fields that are shown (proxy-protocol.txt, 2.2), and the words for them.
+const AUTHORITY: u8 = 0x02;
+const SSL: u8 = 0x20;
+const SSL_VERSION: u8 = 0x21;
+const SSL_CN: u8 = 0x22;
+
+/// What a field of kind [`SSL`] begins with: a byte of bits, and the outcome of a verification.
+const SSL_FIXED_LEN: usize = 5;
+
+/// What the fields say of the client. They only adorn the log: what is no text is escaped, and not
+/// refused.
+fn details(fields: &[u8]) -> Result<String, Malformed> {
+    let mut details = String::new();
+    let is_ours = Fields(fields).any(|it| matches!(it, Ok((MAKER_FIELD, MAKER))));
+    for field in Fields(fields) {
+        match field? {
+            (AUTHORITY, name) => show(&mut details, "authority", name),
+            (IDENTITY_FIELD, name) if is_ours => show(&mut details, "identity", name),
+            (SSL, security) => {
+                let inner = security.get(SSL_FIXED_LEN..).ok_or(Malformed::Senseless)?;
+                for field in Fields(inner) {
+                    match field? {
+                        (SSL_VERSION, version) => show(&mut details, "tls", version),
+                        (SSL_CN, name) => show(&mut details, "cn", name),
+                        _ => {}
                     }
                 }
-                _ => {}
             }
+            _ => {}
         }
-        Ok(Self { addresses, details })
+    }
+    Ok(details)
+}
+
+/// Fields, one after the other: kind, length, value.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u8, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.0);
+        let [kind, high, low, rest @ ..] = bytes else { return Some(Err(Malformed::Senseless)) };
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((value, rest)) = rest.split_at_checked(len) else {
+            return Some(Err(Malformed::Senseless));
+        };
+        self.0 = rest;
+        Some(Ok((*kind, value)))
     }
 }
 
-/// Adds a field so that it stays on its line and within its quotes, whatever the client called
-/// itself.
-fn show(details: &mut String, key: &str, value: &str) {
+/// Adds a field so that it stays one word, whatever the client called itself.
+fn show(details: &mut String, key: &str, value: &[u8]) {
     let separator = if details.is_empty() { "" } else { " " };
-    let value = value.chars().take(SHOWN_LIMIT).flat_map(char::escape_default);
-    let _ = write!(details, "{separator}{key}={}", value.collect::<String>());
+    let value = &value[..value.len().min(SHOWN_LIMIT)];
+    let _ = write!(details, "{separator}{key}={}", Word(value));
 }
 
 #[cfg(test)]
@@ -241,10 +288,11 @@ mod tests {
             &field(0x02, b"example.org"),
             &field(0x20, &security),
             &field(IDENTITY_FIELD, b"tunnel"),
+            &field(MAKER_FIELD, MAKER),
         ]
         .concat();
         let (announced, _) = read(&second(0x21, 0x11, &fields)).expect("sound").expect("whole");
-        let expected = "authority=example.org tls=TLSv1.3 cn=al\\\"ice\\n identity=tunnel";
+        let expected = "authority=example.org tls=TLSv1.3 cn=al\\u{22}ice\\n identity=tunnel";
         assert_eq!(announced.details, expected);
         let long = [&INET[..], &field(0x02, &[b'a'; 1000])].concat();
         let (announced, _) = read(&second(0x21, 0x11, &long)).expect("sound").expect("whole");
@@ -255,7 +303,7 @@ mod tests {
     fn what_can_be_no_header_is_refused_with_its_first_byte() {
         let cases: [(&[u8], &str); 8] = [
             (b"G", "it began with 'G' and not with"),
-            (b"\x16\x03\x01", "it began with '\\x16\\x03\\x01' and not with"),
+            (b"\x16\x03\x01", "it began with '\x16\x03\x01' and not with"),
             (b"PROXIES", "it began with 'PROXIES' and not with"),
             (b"\r\n\r\n\0\r\nQUIT\r", "and not with"),
             (&[b"PROXY ".as_slice(), &[b'x'; 101]].concat(), "does not end within 107 bytes"),

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use proxy_header::{ProxiedAddress, ProxyHeader, SslInfo, Tlv};
 
-use super::{Addresses, IDENTITY_FIELD};
+use super::{Addresses, IDENTITY_FIELD, MAKER, MAKER_FIELD};
 
 /// Which form of header is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,10 @@ impl Client<'_> {
             fields.extend(server_name.map(|name| Tlv::Authority(name.into())));
             fields.push(Tlv::Ssl(security_field(security)));
         }
-        fields.extend(self.identity.map(|it| Tlv::Custom(IDENTITY_FIELD, it.as_bytes().into())));
+        if let Some(identity) = self.identity {
+            fields.push(Tlv::Custom(IDENTITY_FIELD, identity.as_bytes().into()));
+            fields.push(Tlv::Custom(MAKER_FIELD, MAKER.into()));
+        }
         fields
     }
 }
@@ -179,7 +182,7 @@ mod tests {
         let plain = client("203.0.113.7:4660", "192.0.2.1:443");
         let client = Client { security: Some(security), identity: Some("tunnel"), ..plain.clone() };
         let expected: &[&[u8]] = &[
-            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x5b",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x67",
             &[203, 0, 113, 7, 192, 0, 2, 1, 0x12, 0x34, 0x01, 0xbb],
             b"\x01\0\x02h2",
             b"\x02\0\x0bexample.org",
@@ -188,6 +191,7 @@ mod tests {
             b"\x22\0\x05alice",
             b"\x23\0\x16TLS_AES_256_GCM_SHA384",
             b"\xe0\0\x06tunnel",
+            b"\xe1\0\x09turnstile",
         ];
         let written = client.header(Version::V2);
         assert_eq!(written, expected.concat(), "{}", written.escape_ascii());

@@ -21,8 +21,14 @@ pub use announced::{Announced, HEADER_LIMIT, Malformed, read};
 pub use client::{Client, Security, Version, VersionError};
 pub use trust::{Trusted, TrustedError};
 
-/// The field (PP2_TYPE_MIN_CUSTOM) in which the name of the secret travels that let a client in.
+/// The field (PP2_TYPE_MIN_CUSTOM) in which the name of the secret travels that let a client in. Others
+/// use it for what they like; so it is believed only beside the next one.
 pub const IDENTITY_FIELD: u8 = 0xE0;
+
+/// The field in which a header names its maker, and what it holds.
+pub const MAKER_FIELD: u8 = 0xE1;
+/// What [`MAKER_FIELD`] holds.
+pub const MAKER: &[u8] = b"turnstile";
 
 /// Who is connected to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,47 +2,57 @@
 //!
 //! [`Resolver::lookup`] answers at once what is known and otherwise begins to ask. What is to be
 //! sent comes out of [`poll_transmit`](Resolver::poll_transmit), what arrived goes into
-//! [`handle_datagram`](Resolver::handle_datagram), and what was found out comes out of
-//! [`poll_answer`](Resolver::poll_answer). Both families are asked for together.
+//! [`handle_answer`](Resolver::handle_answer), and what was found out comes out of
+//! [`poll_answer`](Resolver::poll_answer). Both families are asked for together, and what libc finds
+//! with the same files is found here too.
 //!
 //! A question goes out in a datagram. Where the answer was cut short to fit one, the same server is
-//! asked again over a stream (RFC 7766), within the time that it had anyway. Each such question has
-//! an [`Exchange`] of its own, and [`handle_stream_answer`](Resolver::handle_stream_answer) or
-//! [`handle_stream_lost`](Resolver::handle_stream_lost) tells what came of it. Where that is
-//! nothing, what the short answer held is taken, and where that was nothing too, the next server
-//! is asked.
+//! asked again over a stream (RFC 7766), within the time that it had anyway, in an [`Exchange`] of
+//! its own. Where nothing comes of that, what the short answer held is taken, and where that was
+//! nothing too, the next server is asked.
+//!
+//! Each time that a question is put it has another id, letters in another case, and a serial
+//! number, under which its sender is expected to give it a port of its own. Whoever forges an answer
+//! has to guess all of that (RFC 5452), and who guesses wrong too often about a question is not
+//! listened to any more: it is put over streams.
 //!
 //! A name that is [watched](Resolver::watch) is asked for again whenever its time to live ends, and
 //! keeps its last good addresses until there are better ones: whoever has an address never waits.
 //!
+//! At most [`MAX_LOOKUPS`] names are asked for at a time; more have to wait, and `places` says who
+//! is next, so that nobody who asks for names that nobody answers stops those of others.
+//!
 //! Not for other records, for reverse lookups, or for validating signatures: the name server is
 //! trusted, as libc trusts it.
 //!
-//! Invariants: an answer counts only with the id, the question and the server of a question that is
-//! open; at most [`MAX_LOOKUPS`] names are being looked up, and at most [`MAX_REMEMBERED`] are
-//! remembered beside the watched ones; every question ends, answered or not.
+//! Invariants: an answer counts only with the id, the question and the letters of a question that is
+//! open; at most [`MAX_REMEMBERED`] names are remembered beside the watched ones; every question
+//! ends, answered or not.
 
-use core::net::{IpAddr, SocketAddr};
-use std::collections::{HashMap, VecDeque};
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use exchange::Exchange;
-pub use settings::{DNS_PORT, Hosts, MAX_SERVERS, Settings, interleaved};
+pub use places::{MAX_LOOKUPS, MAX_WAITING, Requester};
+pub use settings::{
+    Beside, DNS_PORT, Hosts, MAX_ADDRESSES, MAX_SERVERS, Server, Settings, interleaved,
+};
 
-use asking::{Asking, Outcome, Round};
-use message::Response;
+use asking::{Asking, First, Outbox, Outcome, Round};
+use places::Sharing;
 
 mod asking;
 mod exchange;
+mod full_names;
 mod message;
+mod places;
+mod question;
 mod settings;
 #[cfg(test)]
 mod tests;
-
-/// How many names are looked up at the same time.
-pub const MAX_LOOKUPS: usize = 128;
 
 /// How many names are remembered beside those that are watched.
 pub const MAX_REMEMBERED: usize = 1024;
@@ -53,6 +63,9 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// A name is not asked for again sooner than this after an answer, whoever is displeased with it.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the server that answered last is asked first, before the order of the list counts again.
+const FAVOUR: Duration = Duration::from_secs(30);
 
 /// The addresses of a name, in the order in which they are to be tried; never none.
 pub type Addresses = Rc<[IpAddr]>;
@@ -107,14 +120,23 @@ pub enum Transport {
 /// A question that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
+    /// Under which its answer is handed in. No other question ever has this number.
+    pub serial: u64,
     /// The place of the server in the list.
     pub server: usize,
     /// How it is sent there.
     pub transport: Transport,
-    /// The question's number.
-    pub id: u16,
     /// What is sent.
     pub bytes: Vec<u8>,
+}
+
+/// Somebody guesses at the answer to a question; it is put over streams from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The name that is being looked up.
+    pub host: Rc<str>,
+    /// The place in the list of the server whose answers were wrong.
+    pub server: usize,
 }
 
 /// A lookup that has ended.
@@ -126,18 +148,21 @@ pub struct Answer {
     pub outcome: Result<Addresses, Failure>,
     /// Whether that differs from what was known before.
     pub is_news: bool,
+    /// Whether the name is [watched](Resolver::watch), and not a peer's wish.
+    pub is_watched: bool,
 }
 
 /// The state of all lookups, and what is remembered of former ones.
 pub struct Resolver {
     settings: Settings,
     hosts: Hosts,
-    ids: Box<dyn FnMut() -> u16>,
-    /// The server that answered last, which is asked first.
-    favourite: usize,
-    entries: HashMap<Rc<str>, Entry>,
+    /// The server that answered last, and until when it is asked first.
+    favourite: Option<(usize, Instant)>,
+    /// How many lookups have begun, by which servers take turns.
+    begun: usize,
+    entries: BTreeMap<Rc<str>, Entry>,
     asking: Vec<Asking>,
-    transmits: VecDeque<Transmit>,
+    out: Outbox,
     answers: VecDeque<Answer>,
 }
 
@@ -152,50 +177,99 @@ struct Entry {
     /// Until when that holds.
     expires: Instant,
     is_watched: bool,
+    /// Whose lookup had no place, where that is the failure: it is nobody else's.
+    refused: Option<Requester>,
+}
+
+impl Entry {
+    fn new(expires: Instant) -> Self {
+        let (addresses, failure, answered, refused) = (None, None, None, None);
+        Self { addresses, failure, answered, expires, is_watched: false, refused }
+    }
 }
 
 impl Resolver {
-    /// A resolver that knows nothing but `hosts` yet. `ids` gives the numbers of questions; whoever
-    /// can guess them can forge answers.
+    /// A resolver that knows nothing but `hosts` yet. `chance` gives numbers; whoever can guess them
+    /// can forge answers.
     ///
     /// # Panics
     /// Where the settings name no server or no attempt.
-    pub fn new(settings: Settings, hosts: Hosts, ids: impl FnMut() -> u16 + 'static) -> Self {
+    pub fn new(settings: Settings, hosts: Hosts, chance: impl FnMut() -> u64 + 'static) -> Self {
         assert!(!settings.servers.is_empty() && settings.attempts > 0, "nobody would be asked");
+        let out = Outbox {
+            chance: Box::new(chance),
+            serial: 0,
+            transmits: VecDeque::new(),
+            suspicions: VecDeque::new(),
+        };
         Self {
             settings,
             hosts,
-            ids: Box::new(ids),
-            favourite: 0,
-            entries: HashMap::new(),
+            favourite: None,
+            begun: 0,
+            entries: BTreeMap::new(),
             asking: Vec::new(),
-            transmits: VecDeque::new(),
+            out,
             answers: VecDeque::new(),
         }
     }
 
     /// The name servers, whose places in this list stand for them.
     #[must_use]
-    pub fn servers(&self) -> &[SocketAddr] {
+    pub fn servers(&self) -> &[Server] {
         &self.settings.servers
     }
 
-    /// What is known of `host`, a name in lower case; where that is nothing, it is asked for.
-    pub fn lookup(&mut self, host: &str, now: Instant) -> Lookup {
+    /// How names are looked up.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Looks names up as `settings` say from now on. What was asked for is asked for anew, and what
+    /// others have said no longer holds; watched names keep their addresses until there are better
+    /// ones.
+    pub fn change_settings(&mut self, settings: Settings, now: Instant) {
+        assert!(!settings.servers.is_empty() && settings.attempts > 0, "nobody would be asked");
+        self.settings = settings;
+        self.favourite = None;
+        self.out.transmits.clear();
+        self.entries.retain(|_, entry| entry.is_watched);
+        self.entries.values_mut().for_each(|entry| entry.expires = now);
+        for asking in std::mem::take(&mut self.asking) {
+            let host = Rc::clone(&asking.host);
+            match Asking::new(asking.host, asking.requester, &self.settings, now) {
+                Ok(anew) => self.asking.push(anew),
+                Err(failure) => self.conclude(&host, Err(failure), now + RETRY, now),
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Knows these hosts by itself from now on, instead of those before.
+    pub fn change_hosts(&mut self, hosts: Hosts, now: Instant) {
+        self.hosts = hosts;
+        self.handle_timeout(now);
+    }
+
+    /// What is known of `host`, a name in lower case; where that is nothing, it is asked for on
+    /// behalf of `requester`.
+    pub fn lookup(&mut self, host: &str, requester: Requester, now: Instant) -> Lookup {
         if let Some(addresses) = self.hosts.addresses(host) {
             return Lookup::Known(addresses);
         }
         if let Some(entry) = self.entries.get(host) {
             let holds = now < entry.expires;
+            let is_meant = entry.refused.is_none_or(|refused| refused == requester);
             match (&entry.addresses, entry.failure) {
                 (Some(addresses), _) if holds || entry.is_watched => {
                     return Lookup::Known(Rc::clone(addresses));
                 }
-                (None, Some(failure)) if holds => return Lookup::Failed(failure),
+                (None, Some(failure)) if holds && is_meant => return Lookup::Failed(failure),
                 _ => {}
             }
         }
-        match self.ask(host, now) {
+        match self.ask(host, requester, now) {
             Ok(()) => Lookup::Pending,
             Err(failure) => Lookup::Failed(failure),
         }
@@ -203,97 +277,79 @@ impl Resolver {
 
     /// Looks `host` up now and again whenever what is known of it has become too old, for ever.
     pub fn watch(&mut self, host: &str, now: Instant) {
-        if self.hosts.addresses(host).is_some() {
-            return;
-        }
-        let entry = self.entries.entry(host.into()).or_insert(Entry {
-            addresses: None,
-            failure: None,
-            answered: None,
-            expires: now,
-            is_watched: true,
-        });
-        entry.is_watched = true;
+        self.entries.entry(host.into()).or_insert(Entry::new(now)).is_watched = true;
         self.handle_timeout(now);
     }
 
     /// Asks for `host` again although what is known of it may hold, because its addresses are of
     /// no use. Until there are others they go on being [known](Lookup::Known).
-    pub fn renew(&mut self, host: &str, now: Instant) {
+    pub fn renew(&mut self, host: &str, requester: Requester, now: Instant) {
         let is_new = |entry: &Entry| entry.answered.is_some_and(|at| now < at + SHORTEST_PAUSE);
         if self.hosts.addresses(host).is_none() && !self.entries.get(host).is_some_and(is_new) {
             // Too many lookups, or no name: then the addresses stay as they are.
-            let _ = self.ask(host, now);
+            let _ = self.ask(host, requester, now);
         }
     }
 
     /// Whether every watched name has been answered at least once, for good or ill.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.entries.values().all(|entry| entry.answered.is_some())
+        let mut watched = self.entries.iter().filter(|(_, entry)| entry.is_watched);
+        watched
+            .all(|(host, entry)| entry.answered.is_some() || self.hosts.addresses(host).is_some())
     }
 
-    /// Whether no question is open.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.asking.is_empty()
-    }
-
-    /// Takes in what the server at `server` sent. Anything may come: what answers no open question
-    /// is passed over.
-    pub fn handle_datagram(&mut self, bytes: &[u8], server: usize, now: Instant) {
-        self.handle_message(bytes, (server, Transport::Datagram), now);
-    }
-
-    /// Takes in what the server at `server` sent over the stream of the question `id`. Where that
-    /// is no answer to it, none will come.
-    pub fn handle_stream_answer(&mut self, bytes: &[u8], server: usize, id: u16, now: Instant) {
-        self.handle_message(bytes, (server, Transport::Stream), now);
-        self.handle_stream_lost(id, now);
-    }
-
-    /// No answer to the question `id` will come over its stream.
-    pub fn handle_stream_lost(&mut self, id: u16, now: Instant) {
-        let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-        for asking in &mut self.asking {
-            asking.handle_stream_lost(id, &mut round);
+    /// Takes in what was sent as the answer to the question with this serial number. Anything may
+    /// come: what answers no open question is passed over.
+    pub fn handle_answer(&mut self, bytes: &[u8], serial: u64, now: Instant) {
+        let Some(index) = self.index(serial) else { return };
+        let mut round = Round { settings: &self.settings, now, out: &mut self.out };
+        if let Some(server) = self.asking[index].handle_message(bytes, serial, &mut round) {
+            self.favourite = Some((server, now + FAVOUR));
         }
-        self.settle(now);
+        self.settle(index, now);
+        self.share_places(now);
     }
 
-    /// Whether the answer to the question `id` is still to come over its stream. Where it is not,
-    /// the stream is of no use any more.
+    /// No answer to the question with this serial number will come: the server cannot be reached,
+    /// or has closed the stream.
+    pub fn handle_lost(&mut self, serial: u64, now: Instant) {
+        let Some(index) = self.index(serial) else { return };
+        let mut round = Round { settings: &self.settings, now, out: &mut self.out };
+        self.asking[index].handle_lost(serial, &mut round);
+        self.settle(index, now);
+        self.share_places(now);
+    }
+
+    /// Whether the answer to the question with this serial number is still to come. Where it is
+    /// not, the socket of that question is of no use any more.
     #[must_use]
-    pub fn awaits_stream(&self, id: u16) -> bool {
-        self.asking.iter().any(|asking| asking.awaits_stream(id))
+    pub fn awaits(&self, serial: u64) -> bool {
+        self.index(serial).is_some()
     }
 
-    /// Gives the server at `server` up for the questions that it was sent in datagrams, because the
-    /// network said that it cannot be reached.
-    pub fn handle_unreachable(&mut self, server: usize, now: Instant) {
-        let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-        for asking in &mut self.asking {
-            asking.handle_unreachable(server, &mut round);
-        }
-        self.settle(now);
+    /// The serial numbers of all questions whose answers are still to come.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeSet<u64> {
+        self.asking.iter().flat_map(Asking::awaited).collect()
     }
 
     /// Does what is due: asks the next server, gives up, asks for watched names again.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-        for asking in &mut self.asking {
-            asking.handle_timeout(&mut round);
+        let mut index = 0;
+        while index < self.asking.len() {
+            let mut round = Round { settings: &self.settings, now, out: &mut self.out };
+            self.asking[index].handle_timeout(&mut round);
+            index += if self.settle(index, now) { 0 } else { 1 };
         }
-        self.settle(now);
-        let is_due = |entry: &Entry| entry.is_watched && entry.expires <= now;
-        let due: Vec<Rc<str>> = self
-            .entries
-            .iter()
-            .filter(|(host, entry)| is_due(entry) && !is_asking(&self.asking, host))
-            .map(|(host, _)| Rc::clone(host))
-            .collect();
+        self.share_places(now);
+        let is_due = |host: &Rc<str>, entry: &Entry| {
+            entry.is_watched && entry.expires <= now && self.has_to_ask(host)
+        };
+        let due = self.entries.iter().filter(|(host, entry)| is_due(host, entry));
+        let due: Vec<Rc<str>> = due.map(|(host, _)| Rc::clone(host)).collect();
         for host in due {
-            if let Err(failure) = self.ask(&host, now) {
+            if let Err(failure) = self.ask(&host, Requester::Ourselves, now) {
                 self.conclude(&host, Err(failure), now + RETRY, now);
             }
         }
@@ -303,14 +359,21 @@ impl Resolver {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let renewals = self.entries.iter().filter_map(|(host, entry)| {
-            (entry.is_watched && !is_asking(&self.asking, host)).then_some(entry.expires)
+            (entry.is_watched && self.has_to_ask(host)).then_some(entry.expires)
         });
-        self.asking.iter().map(Asking::deadline).chain(renewals).min()
+        let lookups = self.asking.iter().filter_map(Asking::deadline);
+        lookups.chain(places::deadline(&self.asking)).chain(renewals).min()
     }
 
     /// The next question to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        self.out.transmits.pop_front()
+    }
+
+    /// Whether there are more questions to send.
+    #[must_use]
+    pub fn has_transmits(&self) -> bool {
+        !self.out.transmits.is_empty()
     }
 
     /// The next lookup that has ended.
@@ -318,60 +381,94 @@ impl Resolver {
         self.answers.pop_front()
     }
 
-    fn handle_message(&mut self, bytes: &[u8], from: (usize, Transport), now: Instant) {
-        let Some(response) = Response::read(bytes) else { return };
-        let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-        let mut all = self.asking.iter_mut();
-        if all.any(|asking| asking.handle_response(&response, from, &mut round)) {
-            self.favourite = from.0;
-        }
-        self.settle(now);
+    /// The next question at whose answer somebody guesses.
+    pub fn poll_suspicion(&mut self) -> Option<Suspicion> {
+        self.out.suspicions.pop_front()
+    }
+
+    /// The place in the list of the lookup whose question has this serial number.
+    fn index(&self, serial: u64) -> Option<usize> {
+        self.asking.iter().position(|asking| asking.awaited().any(|awaited| awaited == serial))
+    }
+
+    /// Whether others have to be asked for `host`, and are not being asked.
+    fn has_to_ask(&self, host: &str) -> bool {
+        !is_asking(&self.asking, host) && self.hosts.addresses(host).is_none()
     }
 
     /// Begins to ask for `host`, unless that is under way.
-    fn ask(&mut self, host: &str, now: Instant) -> Result<(), Failure> {
-        if is_asking(&self.asking, host) {
+    fn ask(&mut self, host: &str, requester: Requester, now: Instant) -> Result<(), Failure> {
+        if let Some(asking) = self.asking.iter_mut().find(|asking| *asking.host == *host) {
+            if requester == Requester::Ourselves {
+                asking.requester = requester;
+            }
             return Ok(());
         }
-        if self.asking.len() == MAX_LOOKUPS {
-            return Err(Failure::Busy);
+        let asking = Asking::new(host.into(), requester, &self.settings, now)?;
+        if let Some(refused) = places::one_too_many(&self.asking, requester) {
+            let refused = self.asking.swap_remove(refused);
+            self.refuse(&refused, now);
         }
-        let first = self.fresh_id(None);
-        let ids = [first, self.fresh_id(Some(first))];
-        let mut asking = Asking::new(host, &self.settings, ids, self.favourite)?;
-        asking.begin(&mut Round { settings: &self.settings, now, transmits: &mut self.transmits });
         self.asking.push(asking);
+        self.share_places(now);
         Ok(())
     }
 
-    /// A number that no open question has, nor `other`. Where the one that chance gave is taken,
-    /// the next that is free.
-    fn fresh_id(&mut self, other: Option<u16>) -> u16 {
-        let mut id = (self.ids)();
-        while other == Some(id) || self.asking.iter().any(|asking| asking.uses(id)) {
-            id = id.wrapping_add(1);
+    /// Ends a lookup that others have taken the place of. Addresses that are known stay so.
+    fn refuse(&mut self, asking: &Asking, now: Instant) {
+        let (host, requester) = (&asking.host, asking.requester);
+        let entry = self.entries.get(host);
+        if entry.is_some_and(|entry| entry.addresses.is_some() && now < entry.expires) {
+            return;
         }
-        id
+        self.conclude(host, Err(Failure::Busy), now + SHORTEST_PAUSE, now);
+        if let Some(entry) = self.entries.get_mut(host) {
+            entry.refused = Some(requester);
+        }
     }
 
-    /// Ends the lookups that have come to something.
-    fn settle(&mut self, now: Instant) {
-        let mut index = 0;
-        while index < self.asking.len() {
-            let mut round = Round { settings: &self.settings, now, transmits: &mut self.transmits };
-            let Some(outcome) = self.asking[index].outcome(&mut round) else {
-                index += 1;
-                continue;
-            };
-            let host = self.asking.swap_remove(index).host;
-            let (outcome, holds) = match outcome {
-                Outcome::Found(addresses, ttl) => (Ok(interleaved(addresses)), ttl),
-                Outcome::FoundPart(addresses, ttl) => (Ok(interleaved(addresses)), ttl.min(RETRY)),
-                Outcome::Absent(failure, ttl) => (Err(failure), ttl),
-                Outcome::Unanswered => (Err(Failure::NoAnswer), RETRY),
-            };
-            self.conclude(&host, outcome, now + holds, now);
+    /// Lets those who wait be asked for, as far as there are places.
+    fn share_places(&mut self, now: Instant) {
+        if self.asking.iter().all(Asking::is_running) {
+            return;
         }
+        let mut sharing = Sharing::new(&self.asking, now);
+        while let Some(next) = sharing.next(&mut self.asking) {
+            let first = self.first(now);
+            let mut round = Round { settings: &self.settings, now, out: &mut self.out };
+            self.asking[next].take_place(first, &mut round);
+        }
+    }
+
+    /// Whom a new lookup asks first.
+    fn first(&mut self, now: Instant) -> First {
+        self.begun = self.begun.wrapping_add(1);
+        let favourite = self.favourite.map(|(server, _)| server);
+        let server = match self.favourite {
+            _ if self.settings.rotates => self.begun % self.settings.servers.len(),
+            Some((server, until)) if now < until => server,
+            _ => 0,
+        };
+        First { server, favourite: favourite.filter(|_| !self.settings.rotates) }
+    }
+
+    /// Ends the lookup at this place in the list, if it has come to something. Whether it has.
+    fn settle(&mut self, index: usize, now: Instant) -> bool {
+        if places::has_waited_in_vain(&self.asking[index], now) {
+            let refused = self.asking.swap_remove(index);
+            self.refuse(&refused, now);
+            return true;
+        }
+        let mut round = Round { settings: &self.settings, now, out: &mut self.out };
+        let Some(outcome) = self.asking[index].outcome(&mut round) else { return false };
+        let host = self.asking.swap_remove(index).host;
+        let (outcome, holds) = match outcome {
+            Outcome::Found(addresses, ttl) => (Ok(interleaved(addresses)), ttl),
+            Outcome::FoundPart(addresses, ttl) => (Ok(interleaved(addresses)), ttl.min(RETRY)),
+            Outcome::Failed(failure, ttl) => (Err(failure), ttl),
+        };
+        self.conclude(&host, outcome, now + holds, now);
+        true
     }
 
     /// Remembers what a lookup came to, and tells it.
@@ -383,9 +480,7 @@ impl Resolver {
         now: Instant,
     ) {
         self.make_room(host, now);
-        let fresh =
-            Entry { addresses: None, failure: None, answered: None, expires, is_watched: false };
-        let entry = self.entries.entry(Rc::clone(host)).or_insert(fresh);
+        let entry = self.entries.entry(Rc::clone(host)).or_insert(Entry::new(expires));
         let is_news = match &outcome {
             Ok(addresses) => !same_addresses(entry.addresses.as_deref(), addresses),
             Err(failure) => entry.failure != Some(*failure),
@@ -404,7 +499,9 @@ impl Resolver {
         }
         entry.answered = Some(now);
         entry.expires = expires;
-        self.answers.push_back(Answer { host: Rc::clone(host), outcome, is_news });
+        entry.refused = None;
+        let is_watched = entry.is_watched;
+        self.answers.push_back(Answer { host: Rc::clone(host), outcome, is_news, is_watched });
     }
 
     /// Forgets what no longer holds, or else what ends soonest, where `host` would be one too many.

@@ -1,6 +1,7 @@
 //! The resolver in virtual time, with name servers that say what the test wants.
 
 use core::net::{IpAddr, Ipv4Addr};
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -10,6 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod changes;
+mod forger;
+mod libc;
+mod sharing;
+
 const TIMEOUT: Duration = Duration::from_secs(3);
 const HOST: &str = "db.example";
 
@@ -17,11 +23,14 @@ const HOST: &str = "db.example";
 struct Scenario {
     resolver: Resolver,
     now: Instant,
+    /// Whether questions are put in capitals; otherwise all their letters are small.
+    capitals: Rc<Cell<bool>>,
 }
 
 /// A question as it was sent.
 #[derive(Clone, Debug)]
 struct Asked {
+    serial: u64,
     server: usize,
     transport: Transport,
     id: u16,
@@ -34,6 +43,10 @@ impl Asked {
         self.query.query_type == RecordType::AAAA
     }
 
+    fn name(&self) -> String {
+        self.query.name.to_string()
+    }
+
     /// An answer that was cut short, and holds this.
     fn truncated(&self, answers: Vec<Record>) -> Message {
         let mut message = self.reply(ResponseCode::NoError, answers);
@@ -44,6 +57,7 @@ impl Asked {
     fn reply(&self, code: ResponseCode, answers: Vec<Record>) -> Message {
         let mut message = Message::response(self.id, OpCode::Query);
         message.metadata.response_code = code;
+        message.metadata.recursion_available = true;
         message.add_query(self.query.clone());
         message.insert_answers(answers);
         message
@@ -52,40 +66,62 @@ impl Asked {
 
 impl Scenario {
     fn new() -> Self {
-        Self::with(Settings::parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:3"))
+        Self::with("nameserver 192.0.2.1\nnameserver 192.0.2.2\noptions timeout:3")
     }
 
-    fn with(settings: Settings) -> Self {
-        let mut id = 0;
-        let ids = move || {
-            id += 7;
-            id
+    /// A resolver by a resolv.conf of one's own.
+    fn with(resolv_conf: &str) -> Self {
+        let capitals = Rc::new(Cell::new(false));
+        let (mut number, is_capital) = (0u64, Rc::clone(&capitals));
+        let chance = move || {
+            number += 7;
+            (number << 48) | if is_capital.get() { 0xffff_ffff_ffff } else { 0 }
         };
         let hosts = Hosts::parse("192.0.2.77 printer\n");
-        Self { resolver: Resolver::new(settings, hosts, ids), now: Instant::now() }
+        let resolver = Resolver::new(settings(resolv_conf), hosts, chance);
+        Self { resolver, now: Instant::now(), capitals }
     }
 
     /// Begins to look `host` up; answers the questions that are put, IPv6 first.
     fn ask(&mut self, host: &str) -> Vec<Asked> {
-        assert_eq!(self.resolver.lookup(host, self.now), Lookup::Pending);
+        assert_eq!(self.lookup(host), Lookup::Pending);
         self.asked()
+    }
+
+    fn lookup(&mut self, host: &str) -> Lookup {
+        self.resolver.lookup(host, Requester::Local, self.now)
     }
 
     fn asked(&mut self) -> Vec<Asked> {
         std::iter::from_fn(|| self.resolver.poll_transmit())
-            .map(|Transmit { server, transport, id, bytes }| {
+            .map(|Transmit { serial, server, transport, bytes }| {
                 let message = Message::from_vec(&bytes).expect("a message");
                 let [query] = message.queries.as_slice() else { panic!("one question") };
                 assert!(message.metadata.recursion_desired);
-                let is_extended = message.edns.is_some();
-                assert_eq!(message.metadata.id, id);
-                Asked { server, transport, id, query: query.clone(), is_extended }
+                let (id, is_extended) = (message.metadata.id, message.edns.is_some());
+                Asked { serial, server, transport, id, query: query.clone(), is_extended }
             })
             .collect()
     }
 
-    fn hear(&mut self, server: usize, message: &Message) {
-        self.resolver.handle_datagram(&message.to_vec().expect("fits"), server, self.now);
+    /// A message arrives at the socket of a question.
+    fn hear(&mut self, asked: &Asked, message: &Message) {
+        self.hear_bytes(asked, &message.to_vec().expect("fits"));
+    }
+
+    fn hear_bytes(&mut self, asked: &Asked, bytes: &[u8]) {
+        self.resolver.handle_answer(bytes, asked.serial, self.now);
+        if asked.transport == Transport::Stream {
+            self.lose(asked);
+        }
+    }
+
+    fn lose(&mut self, asked: &Asked) {
+        self.resolver.handle_lost(asked.serial, self.now);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.resolver.asking.is_empty()
     }
 
     /// The only question that is put; the other has been answered or is open.
@@ -101,13 +137,8 @@ impl Scenario {
         let asked = self.ask(HOST);
         self.answer(&asked[0], &[]);
         let part = part.iter().map(|text| record(HOST, 60, text)).collect();
-        self.hear(asked[1].server, &asked[1].truncated(part));
+        self.hear(&asked[1], &asked[1].truncated(part));
         self.asked_one()
-    }
-
-    fn hear_over_stream(&mut self, asked: &Asked, message: &Message) {
-        let bytes = message.to_vec().expect("fits");
-        self.resolver.handle_stream_answer(&bytes, asked.server, asked.id, self.now);
     }
 
     /// Over its stream a question is answered with something that is not quite an answer.
@@ -115,17 +146,17 @@ impl Scenario {
         let records = vec![record(HOST, 60, "192.0.2.66")];
         let mut answer = asked.reply(ResponseCode::NoError, records);
         spoil(&mut answer);
-        self.hear_over_stream(asked, &answer);
+        self.hear(asked, &answer);
     }
 
     /// A question is answered with addresses of its family.
     fn answer(&mut self, asked: &Asked, addresses: &[&str]) {
         let records = addresses.iter().map(|text| record(HOST, 60, text)).collect();
-        self.hear(asked.server, &asked.reply(ResponseCode::NoError, records));
+        self.hear(asked, &asked.reply(ResponseCode::NoError, records));
     }
 
     fn fail(&mut self, asked: &Asked, code: ResponseCode) {
-        self.hear(asked.server, &asked.reply(code, Vec::new()));
+        self.hear(asked, &asked.reply(code, Vec::new()));
     }
 
     /// Lets the time come at which something has to happen.
@@ -143,11 +174,15 @@ impl Scenario {
     }
 
     fn known(&mut self, host: &str) -> Vec<String> {
-        match self.resolver.lookup(host, self.now) {
+        match self.lookup(host) {
             Lookup::Known(found) => found.iter().map(ToString::to_string).collect(),
             other => panic!("{host}: {other:?}"),
         }
     }
+}
+
+fn settings(resolv_conf: &str) -> Settings {
+    Settings::parse(resolv_conf, &Beside::default())
 }
 
 fn name(text: &str) -> Name {
@@ -184,7 +219,7 @@ fn both_families_are_asked_for_together_and_given_by_turns() {
     let order = ["2001:db8::1", "192.0.2.10", "2001:db8::2", "192.0.2.11", "192.0.2.12"];
     assert_eq!(it.outcome(), found(&order));
     assert_eq!(it.known(HOST), order);
-    assert!(it.asked().is_empty() && it.resolver.is_idle());
+    assert!(it.asked().is_empty() && it.is_idle());
 }
 
 #[test]
@@ -217,7 +252,7 @@ fn what_is_lost_is_asked_again_of_the_next_server_until_all_had_their_tries() {
     assert_eq!(servers, [0, 1, 0, 1]);
     it.expire();
     assert_eq!(it.outcome(), Some(Err(Failure::NoAnswer)));
-    assert_eq!(it.resolver.lookup(HOST, it.now), Lookup::Failed(Failure::NoAnswer));
+    assert_eq!(it.lookup(HOST), Lookup::Failed(Failure::NoAnswer));
     assert!(it.asked().is_empty());
     it.now += RETRY;
     assert_eq!(it.ask(HOST).len(), 2);
@@ -233,38 +268,6 @@ fn the_server_that_answered_is_asked_first_from_then_on() {
     }
     assert_eq!(it.outcome(), Some(Err(Failure::NoSuchName)));
     assert!(it.ask("other.example").iter().all(|asked| asked.server == 1));
-}
-
-#[test]
-fn only_the_answer_to_an_open_question_counts() {
-    let mut it = Scenario::new();
-    let asked = it.ask(HOST);
-    let four = &asked[1];
-    let right = four.reply(ResponseCode::NoError, vec![record(HOST, 60, "192.0.2.66")]);
-
-    it.hear(1, &right);
-    let mut wrong_id = right.clone();
-    wrong_id.metadata.id ^= 1;
-    it.hear(0, &wrong_id);
-    let mut wrong_name = right.clone();
-    wrong_name.queries[0].name = name("evil.example");
-    it.hear(0, &wrong_name);
-    let mut wrong_type = right.clone();
-    wrong_type.queries[0].query_type = RecordType::AAAA;
-    it.hear(0, &wrong_type);
-    let mut no_question = right.clone();
-    no_question.queries.clear();
-    it.hear(0, &no_question);
-    let mut no_response = right.clone();
-    no_response.metadata.message_type = MessageType::Query;
-    it.hear(0, &no_response);
-
-    it.answer(&asked[0], &[]);
-    assert_eq!(it.outcome(), None, "none of those was the answer");
-    it.answer(four, &["192.0.2.10"]);
-    assert_eq!(it.outcome(), found(&["192.0.2.10"]));
-    it.hear(0, &right);
-    assert_eq!(it.outcome(), None, "the question is no longer open");
 }
 
 #[test]
@@ -285,41 +288,29 @@ fn an_unable_server_is_passed_over_at_once() {
 #[test]
 fn an_unreachable_server_is_passed_over_at_once_and_all_of_them_end_the_lookup() {
     let mut it = Scenario::new();
-    it.ask(HOST);
+    let mut open = it.ask(HOST);
     let mut asked_of = Vec::new();
-    for server in [0, 1, 0] {
-        it.resolver.handle_unreachable(server, it.now);
-        asked_of.extend(it.asked().iter().map(|asked| asked.server));
+    while !open.is_empty() {
+        asked_of.extend(open.iter().map(|asked| asked.server));
+        open.iter().for_each(|asked| it.lose(asked));
+        open = it.asked();
     }
-    assert_eq!(asked_of, [1, 1, 0, 0, 1, 1]);
-    it.resolver.handle_unreachable(1, it.now);
+    assert_eq!(asked_of, [0, 0, 1, 1, 0, 0, 1, 1]);
     assert_eq!(it.outcome(), Some(Err(Failure::NoAnswer)));
 }
 
 #[test]
-fn a_server_of_old_is_asked_in_the_old_way() {
+fn that_there_is_no_name_holds_as_long_as_its_zone_says() {
     let mut it = Scenario::new();
-    let asked = it.ask(HOST);
-    assert!(asked.iter().all(|asked| asked.is_extended));
-    it.answer(&asked[0], &[]);
-    it.fail(&asked[1], ResponseCode::FormErr);
-    let again = it.asked();
-    assert_eq!((again.len(), again[0].server, again[0].is_extended), (1, 0, false));
-    it.fail(&again[0], ResponseCode::FormErr);
-    assert_eq!(it.asked()[0].server, 1, "and no third time");
-}
-
-#[test]
-fn a_name_that_is_not_there_ends_both_questions() {
-    let mut it = Scenario::new();
-    let asked = it.ask(HOST);
-    let mut reply = asked[0].reply(ResponseCode::NXDomain, Vec::new());
-    let zone = SOA::new(name("example"), name("root.example"), 1, 1, 1, 1, 7);
-    reply.add_authority(Record::from_rdata(name("example"), 900, RData::SOA(zone)));
-    it.hear(0, &reply);
+    for asked in it.ask(HOST) {
+        let mut reply = asked.reply(ResponseCode::NXDomain, Vec::new());
+        let zone = SOA::new(name("example"), name("root.example"), 1, 1, 1, 1, 7);
+        reply.add_authority(Record::from_rdata(name("example"), 900, RData::SOA(zone)));
+        it.hear(&asked, &reply);
+    }
     assert_eq!(it.outcome(), Some(Err(Failure::NoSuchName)));
     it.now += Duration::from_secs(7) - Duration::from_millis(1);
-    assert_eq!(it.resolver.lookup(HOST, it.now), Lookup::Failed(Failure::NoSuchName));
+    assert_eq!(it.lookup(HOST), Lookup::Failed(Failure::NoSuchName));
     it.now += Duration::from_millis(1);
     it.ask(HOST);
 }
@@ -344,7 +335,7 @@ fn aliases_are_followed_and_strangers_are_not() {
         record("B.example", 2, "c.example"),
         record(HOST, 60, "b.example"),
     ];
-    it.hear(0, &asked[1].reply(ResponseCode::NoError, records));
+    it.hear(&asked[1], &asked[1].reply(ResponseCode::NoError, records));
     assert_eq!(it.outcome(), found(&["192.0.2.10"]));
     it.now += Duration::from_secs(2);
     it.ask(HOST);
@@ -355,7 +346,7 @@ fn aliases_that_go_round_end() {
     let mut it = Scenario::new();
     for asked in it.ask(HOST) {
         let records = vec![record(HOST, 60, "b.example"), record("b.example", 60, HOST)];
-        it.hear(0, &asked.reply(ResponseCode::NoError, records));
+        it.hear(&asked, &asked.reply(ResponseCode::NoError, records));
     }
     assert_eq!(it.outcome(), Some(Err(Failure::NoAddress)));
 }
@@ -367,29 +358,28 @@ fn a_truncated_answer_is_asked_for_over_a_stream_in_the_time_that_is_left() {
     let asked = it.ask(HOST);
     it.answer(&asked[0], &[]);
     it.now += TIMEOUT / 2;
-    it.hear(0, &asked[1].truncated(vec![record(HOST, 60, "192.0.2.66")]));
+    it.hear(&asked[1], &asked[1].truncated(vec![record(HOST, 60, "192.0.2.66")]));
     let again = it.asked_one();
     assert_eq!((again.server, again.transport), (0, Transport::Stream));
-    assert_eq!((again.id, again.is_v6()), (asked[1].id, false));
+    assert!(again.serial != asked[1].serial && !again.is_v6());
     assert_eq!(it.resolver.poll_timeout(), Some(until));
     assert_eq!(it.outcome(), None, "the whole answer is waited for");
 
-    let whole = again.reply(ResponseCode::NoError, vec![record(HOST, 60, "192.0.2.10")]);
-    it.hear(0, &whole);
+    it.answer(&asked[1], &["192.0.2.66"]);
     assert_eq!(it.outcome(), None, "it does not come in a datagram any more");
-    it.resolver.handle_unreachable(0, it.now);
+    it.lose(&asked[1]);
     assert!(it.asked().is_empty(), "nor does it matter what becomes of datagrams");
-    assert!(it.resolver.awaits_stream(again.id));
-    it.hear_over_stream(&again, &whole);
+    assert!(it.resolver.awaits(again.serial));
+    it.answer(&again, &["192.0.2.10"]);
     assert_eq!(it.outcome(), found(&["192.0.2.10"]));
-    assert!(!it.resolver.awaits_stream(again.id));
+    assert!(!it.resolver.awaits(again.serial));
 }
 
 #[test]
 fn what_is_no_answer_over_a_stream_sends_the_question_to_the_next_server() {
     let vain: [fn(&mut Scenario, &Asked); 7] = [
-        |it, asked| it.resolver.handle_stream_lost(asked.id, it.now),
-        |it, asked| it.resolver.handle_stream_answer(b"", asked.server, asked.id, it.now),
+        |it, asked| it.lose(asked),
+        |it, asked| it.hear_bytes(asked, b""),
         |it, asked| it.hear_spoilt(asked, |answer| answer.metadata.id ^= 1),
         |it, asked| it.hear_spoilt(asked, |answer| answer.queries[0].name = name("evil.example")),
         |it, asked| {
@@ -408,7 +398,7 @@ fn what_is_no_answer_over_a_stream_sends_the_question_to_the_next_server() {
         comes_to_nothing(&mut it, &asked);
         let again = it.asked_one();
         assert_eq!((again.server, again.transport), (1, Transport::Datagram), "{number}");
-        assert!(!it.resolver.awaits_stream(asked.id));
+        assert!(!it.resolver.awaits(asked.serial));
         it.answer(&again, &["192.0.2.10"]);
         assert_eq!(it.outcome(), found(&["192.0.2.10"]));
     }
@@ -422,8 +412,8 @@ fn a_stream_that_says_nothing_has_no_more_time_than_a_datagram() {
     it.expire();
     assert_eq!(it.now - before, TIMEOUT);
     assert_eq!(it.asked_one().server, 1);
-    assert!(!it.resolver.awaits_stream(asked.id));
-    it.resolver.handle_stream_lost(asked.id, it.now);
+    assert!(!it.resolver.awaits(asked.serial));
+    it.lose(&asked);
     assert!(it.asked().is_empty(), "it was given up before");
     while it.resolver.poll_timeout().is_some() {
         it.expire();
@@ -435,14 +425,14 @@ fn a_stream_that_says_nothing_has_no_more_time_than_a_datagram() {
 fn where_the_whole_is_not_to_be_had_a_part_counts() {
     let mut it = Scenario::new();
     let asked = it.ask_in_vain(&["192.0.2.10"]);
-    it.resolver.handle_stream_lost(asked.id, it.now);
+    it.lose(&asked);
     assert_eq!(it.outcome(), found(&["192.0.2.10"]));
     it.now += Duration::from_secs(60) - Duration::from_millis(1);
     assert_eq!(it.known(HOST), ["192.0.2.10"], "as long as it says");
 
     let mut it = Scenario::new();
     let asked = it.ask(HOST);
-    it.hear(0, &asked[0].truncated(vec![record(HOST, 60, "2001:db8::1")]));
+    it.hear(&asked[0], &asked[0].truncated(vec![record(HOST, 60, "2001:db8::1")]));
     it.answer(&asked[1], &["192.0.2.10"]);
     it.expire();
     let both = found(&["2001:db8::1", "192.0.2.10"]);
@@ -456,30 +446,13 @@ fn an_answer_is_believed_as_long_as_it_says_within_bounds() {
         let asked = it.ask(HOST);
         it.answer(&asked[0], &[]);
         let records = vec![record(HOST, ttl, "192.0.2.10")];
-        it.hear(0, &asked[1].reply(ResponseCode::NoError, records));
+        it.hear(&asked[1], &asked[1].reply(ResponseCode::NoError, records));
         // The shorter of the two: that there is no IPv6 address holds for its own time.
         it.now += Duration::from_secs(seconds) - Duration::from_millis(1);
         assert_eq!(it.known(HOST), ["192.0.2.10"]);
         it.now += Duration::from_millis(1);
         it.ask(HOST);
     }
-}
-
-#[test]
-fn short_names_are_searched_for() {
-    let search = "nameserver 192.0.2.1\nsearch one.example two.example\n";
-    let mut it = Scenario::with(Settings::parse(search));
-    let mut names = Vec::new();
-    let mut asked = it.ask("db");
-    for _ in 0..3 {
-        names.push(asked[0].query.name.to_string());
-        it.fail(&asked[0], ResponseCode::NXDomain);
-        asked = it.asked();
-    }
-    assert_eq!(names, ["db.one.example.", "db.two.example.", "db."]);
-    assert_eq!(it.outcome(), Some(Err(Failure::NoSuchName)));
-    assert_eq!(it.ask("a.b")[0].query.name, name("a.b"), "a dot makes it long");
-    assert_eq!(it.ask("c.")[0].query.name, name("c"), "a last dot makes it whole");
 }
 
 #[test]
@@ -491,9 +464,9 @@ fn what_nobody_needs_to_be_asked_for_is_known() {
     let failed =
         [("a..b", Failure::NotAName), (".", Failure::NotAName), ("x.invalid", Failure::NoSuchName)];
     for (host, failure) in failed {
-        assert_eq!(it.resolver.lookup(host, it.now), Lookup::Failed(failure), "{host}");
+        assert_eq!(it.lookup(host), Lookup::Failed(failure), "{host}");
     }
-    assert_eq!(it.resolver.lookup(&"x".repeat(64), it.now), Lookup::Failed(Failure::NotAName));
+    assert_eq!(it.lookup(&"x".repeat(64)), Lookup::Failed(Failure::NotAName));
     assert!(it.asked().is_empty());
 }
 
@@ -534,28 +507,18 @@ fn addresses_of_no_use_are_asked_for_again_but_not_in_a_storm() {
     for asked in it.asked() {
         it.answer(&asked, if asked.is_v6() { &[] } else { &["192.0.2.10"] });
     }
-    it.resolver.renew(HOST, it.now);
+    it.resolver.renew(HOST, Requester::Ourselves, it.now);
     assert!(it.asked().is_empty(), "that is as new as it gets");
     it.now += SHORTEST_PAUSE;
     for _ in 0..1000 {
-        it.resolver.renew(HOST, it.now);
+        it.resolver.renew(HOST, Requester::Ourselves, it.now);
     }
     assert_eq!(it.asked().len(), 2);
     assert_eq!(it.known(HOST), ["192.0.2.10"]);
 }
 
 #[test]
-fn lookups_and_memories_are_bounded() {
-    let mut it = Scenario::new();
-    it.resolver.watch("watched.example", it.now);
-    for number in 1..MAX_LOOKUPS {
-        it.ask(&format!("{number}.example"));
-    }
-    assert_eq!(it.resolver.lookup("more.example", it.now), Lookup::Failed(Failure::Busy));
-    while !it.resolver.is_idle() {
-        it.expire();
-    }
-
+fn memories_are_bounded() {
     let mut it = Scenario::new();
     it.resolver.watch("watched.example", it.now);
     it.asked();
@@ -570,17 +533,33 @@ fn lookups_and_memories_are_bounded() {
     assert!(!it.resolver.entries.contains_key("0.example"), "what ended soonest is forgotten");
 }
 
+#[test]
+fn few_of_many_addresses_are_kept_and_of_both_families() {
+    let mut it = Scenario::new();
+    let asked = it.ask(HOST);
+    let many = |prefix: &str| {
+        (1..=200).map(|number| record(HOST, 60, &format!("{prefix}{number}"))).collect()
+    };
+    it.hear(&asked[0], &asked[0].reply(ResponseCode::NoError, many("2001:db8::")));
+    it.hear(&asked[1], &asked[1].reply(ResponseCode::NoError, many("192.0.2.")));
+    it.outcome();
+    let known = it.known(HOST);
+    assert_eq!(known.len(), MAX_ADDRESSES);
+    assert_eq!(known[..3], ["2001:db8::1", "192.0.2.1", "2001:db8::2"]);
+}
+
 proptest! {
-    /// Any bytes, and sound answers with any byte of them changed, from any server.
+    /// Any bytes, and sound answers with any byte of them changed, to any question.
     #[test]
     fn whatever_arrives_does_no_harm(
         garbage in prop::collection::vec(any::<u8>(), 0..600),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        server in 0..4usize,
+        has_capitals: bool,
     ) {
         let mut it = Scenario::new();
+        it.capitals.set(has_capitals);
         let asked = it.ask(HOST);
-        it.resolver.handle_datagram(&garbage, server, it.now);
+        it.hear_bytes(&asked[0], &garbage);
         let records = vec![
             record(HOST, 60, "b.example"),
             record("b.example", 60, &Ipv4Addr::LOCALHOST.to_string()),
@@ -591,13 +570,15 @@ proptest! {
             let index = index.index(bytes.len());
             bytes[index] = value;
         }
-        it.resolver.handle_datagram(&bytes, server, it.now);
-        it.resolver.handle_stream_answer(&bytes, server, asked[1].id, it.now);
-        for _ in 0..10 {
+        it.hear_bytes(&asked[1], &bytes);
+        for again in it.asked() {
+            it.hear_bytes(&again, &bytes);
+        }
+        for _ in 0..20 {
             if it.resolver.poll_timeout().is_some() {
                 it.expire();
             }
         }
-        prop_assert!(it.resolver.is_idle(), "every lookup ends");
+        prop_assert!(it.is_idle(), "every lookup ends");
     }
 }

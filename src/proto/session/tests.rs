@@ -63,9 +63,37 @@ mod the_guard {
             scene.pass(SECOND);
         }
         scene.pass(SECOND);
-        scene.remote().say(&answer()[9..]);
+        scene.remote().say(&answer()[9..10]);
         assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)));
-        assert_eq!(scene.state(), StateName::AuthPending, "a second too late is too late");
+        assert_eq!(scene.state(), StateName::AuthPending, "another drop makes no difference");
+    }
+
+    #[test]
+    fn takes_an_answer_that_was_there_before_anybody_looked() {
+        let mut scene = Scene::guard();
+        scene.run();
+        scene.remote().say(&[&answer()[..], b"first words"].concat());
+        scene.pass(3600 * SECOND);
+        assert_eq!(scene.run(), Step::Wait, "the process was paused, and not the peer");
+        assert_eq!(scene.local().take_heard(), b"first words");
+    }
+
+    #[test]
+    fn gives_time_back_to_who_was_in_time_when_nobody_looked() {
+        let mut scene = Scene::guard();
+        scene.run();
+        scene.remote().say(&answer()[..3]);
+        scene.pass(13 * SECOND);
+        assert_eq!(scene.run(), Step::Wait, "three seconds were lost after the deadline");
+        assert_eq!(scene.deadline(), Some(16 * SECOND));
+        scene.pass(3 * SECOND);
+        scene.remote().say(&answer()[3..4]);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)), "none more");
+
+        let mut silent = Scene::guard();
+        silent.run();
+        silent.pass(13 * SECOND);
+        assert_eq!(silent.run(), Step::Close(CloseReason::Deadline(Deadline::Auth)));
     }
 
     #[test]
@@ -272,15 +300,31 @@ mod an_open_session {
         let mut scene = Scene::open();
         scene.remote().window = 3;
         scene.local().window = 0;
-        scene.remote().say(b"question");
-        scene.local().say(b"answer");
+        scene.remote().say(&[b'?'; BLOCK]);
+        scene.local().say(&[b'!'; BLOCK]);
         assert_eq!(scene.run(), Step::Wait);
         assert_eq!(scene.pool.lent(), 2);
         scene.pass(5 * SECOND);
         let told = scene.close(CloseReason::Stopped);
         assert_eq!(scene.pool.lent(), 0);
-        assert_eq!((told.received, told.sent, told.age), (8, 6, 5 * SECOND));
+        assert_eq!((told.received, told.sent), (BLOCK as u64, BLOCK as u64));
+        assert_eq!(told.age, 5 * SECOND);
         assert_eq!((told.state, told.reason), (StateName::Established, CloseReason::Stopped));
+    }
+
+    #[test]
+    fn holds_no_block_where_a_few_bytes_wait() {
+        let mut scene = Scene::open();
+        (scene.remote().window, scene.local().window) = (0, 0);
+        scene.remote().say(b"half a");
+        scene.local().say(b"an answer");
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 0));
+        scene.remote().say(b" request");
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 1), "more than a quarter of one");
+        (scene.remote().window, scene.local().window) = (usize::MAX, usize::MAX);
+        assert_eq!((scene.run(), scene.pool.lent()), (Step::Wait, 0));
+        assert_eq!(scene.local().take_heard(), b"half a request");
+        assert_eq!(scene.remote().take_heard(), b"an answer");
     }
 }
 
@@ -399,7 +443,28 @@ mod a_deadline {
         scene.pass(2 * SECOND);
         scene.remote().say(b"b");
         assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Lifetime)));
-        assert_eq!(scene.local().take_heard(), b"a");
+        assert_eq!(scene.local().take_heard(), b"ab", "what has come is passed on before");
+    }
+
+    #[test]
+    fn is_looked_at_after_what_has_come_was_read() {
+        type Role = fn(&mut Scene) -> &mut Actor;
+        for speaker in [Scene::remote as Role, Scene::local as Role] {
+            let mut scene = Scene::open();
+            scene.run();
+            speaker(&mut scene).say(b"in time");
+            scene.pass(3600 * SECOND);
+            assert_eq!(scene.run(), Step::Wait, "nobody looked for an hour");
+            assert_eq!(scene.deadline(), Some((3600 + 600) * SECOND));
+            scene.pass(600 * SECOND);
+            assert_eq!(scene.run(), Step::Close(CloseReason::Deadline(Deadline::Idle)));
+        }
+        let mut scene = Scene::open();
+        scene.run();
+        scene.remote().end();
+        scene.local().end();
+        scene.pass(3600 * SECOND);
+        assert_eq!(scene.run(), Step::Close(CloseReason::Finished), "both had ended in time");
     }
 
     #[test]
@@ -433,7 +498,7 @@ mod the_states {
     #[test]
     #[should_panic(expected = "a session went from AuthPending to Closing")]
     fn do_not_leave_the_gate_for_closing() {
-        Scene::guard().enter(State::Closing(CloseReason::Served));
+        Scene::guard().enter(State::Closing(CloseReason::Served, Reached::Gate));
     }
 
     #[test]
@@ -466,6 +531,7 @@ fn every_reason_is_a_sentence_of_its_own() {
         CloseReason::NoChallenge,
         CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe),
         CloseReason::Failed(Side::Local, io::ErrorKind::BrokenPipe),
+        CloseReason::MadeRoom,
         CloseReason::Stopped,
     ]
     .into_iter()
