@@ -239,8 +239,11 @@ pub(crate) fn session(bytes: &[u8]) {
     assert_eq!(pool.lent(), 0, "the storage was given back");
 }
 
+/// What a service makes of a byte.
+type Change = fn(&u8) -> u8;
+
 /// The service of this number, and what it makes of a byte where every byte comes back.
-fn service(number: u8) -> (Kind, Option<fn(&u8) -> u8>) {
+fn service(number: u8) -> (Kind, Option<Change>) {
     match number {
         0 | 9 => (Kind::Upper, Some(u8::to_ascii_uppercase)),
         1 => (Kind::Once, None),

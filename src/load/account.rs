@@ -180,6 +180,7 @@ fn asked(plan: &Plan) -> Asked {
         depth: plan.depth as u64,
         payload_bytes: plan.exchange.payload().len() as u64,
         expect: plan.exchange.expectation().to_string(),
+        think_seconds: plan.think.as_secs_f64(),
         warm_up_seconds: plan.warm_up.as_secs_f64(),
         schedule: schedule(plan),
         auth: plan.gate.as_ref().map_or("none", |(_, digest)| digest.name()).to_owned(),

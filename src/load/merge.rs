@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::outcome::{Admission, Links, Outcome, Strays, Stretch, Tester, Times};
+use super::outcome::{Admission, Asked, Links, Outcome, Strays, Stretch, Tester, Times};
 use super::packed::pack;
 use super::settings::differences;
 use super::statistics::new_histogram;
 use super::{bottleneck, remarks};
 
 /// What hosts of one run may have of their own: each has its share.
-const SHARES: [&str; 2] = ["connections", "rate_per_second"];
+const SHARES: [&str; 3] = ["connections", "rate_per_second", "schedule"];
 
 /// Runs that had less of their time in common were not at the same time.
 const TOGETHER: f64 = 0.5;
@@ -171,6 +171,7 @@ fn add(sum: &mut Outcome, other: &Outcome) -> Result<(), MergeError> {
     sum.asked.connections += other.asked.connections;
     sum.asked.rate_per_second =
         sum.asked.rate_per_second.zip(other.asked.rate_per_second).map(|(one, two)| one + two);
+    sum.asked.schedule = add_schedules(&sum.asked, &other.asked);
     sum.least_service_ns =
         [sum.least_service_ns, other.least_service_ns].into_iter().flatten().min();
     sum.datagrams = Strays {
@@ -190,6 +191,16 @@ fn add(sum: &mut Outcome, other: &Outcome) -> Result<(), MergeError> {
         (one, two) => one.clone().or_else(|| two.clone()),
     };
     add_phases(&mut sum.phases, &other.phases)
+}
+
+/// Each host's schedule, where they are not the same.
+fn add_schedules(sum: &Asked, other: &Asked) -> Option<String> {
+    match (&sum.schedule, &other.schedule) {
+        (Some(all), Some(one)) if !all.split("; ").any(|it| it == one) => {
+            Some(format!("{all}; {one}"))
+        }
+        (all, one) => all.clone().or_else(|| one.clone()),
+    }
 }
 
 fn add_links(sum: &mut Links, other: &Links) {
@@ -354,6 +365,18 @@ mod tests {
         let sum = merge(&[one.clone(), part(&[2], "two", 0)]).expect("parts of one run");
         assert!(refusal(&sum, &one).contains("would count twice"), "also in a sum");
         assert_eq!(merge(&[]), Err(MergeError::Nothing));
+    }
+
+    #[test]
+    fn each_host_may_have_a_schedule_of_its_own() {
+        let hosts = [("one", 1), ("two", 2), ("three", 1)].map(|(id, seed)| {
+            let mut host = part(&[1], id, 0);
+            host.asked.schedule = Some(format!("100, arrivals poisson (seed {seed})"));
+            host
+        });
+        let schedule = merge(&hosts).expect("parts of one run").asked.schedule;
+        let both = "100, arrivals poisson (seed 1); 100, arrivals poisson (seed 2)";
+        assert_eq!(schedule.as_deref(), Some(both));
     }
 
     #[test]

@@ -215,6 +215,8 @@ pub struct Asked {
     pub payload_bytes: u64,
     /// What had to come back.
     pub expect: String,
+    /// How long each connection waited after a reply.
+    pub think_seconds: f64,
     /// The load before the window.
     pub warm_up_seconds: f64,
     /// How the rate goes, where it is not the same all the time or requests come at random.
@@ -506,6 +508,7 @@ pub(super) mod tests {
                 depth: 1,
                 payload_bytes: 64,
                 expect: "upper".to_owned(),
+                think_seconds: 0.0,
                 warm_up_seconds: 0.0,
                 schedule: None,
                 auth: "none".to_owned(),

@@ -64,6 +64,8 @@ fn only_parts_of_one_run_add_up() {
     );
     let deep = load(&server, &["-d", "1s", "-c", "2", "--depth", "3", "--run", "tuesday"]);
     refused([&one, &save(&folder, "deep", &deep)], "depth: 1 and 3");
+    let idle = load(&server, &["-d", "1s", "-c", "2", "--think", "5ms", "--run", "tuesday"]);
+    refused([&one, &save(&folder, "idle", &idle)], "think seconds: 0.0 and 0.005");
 }
 
 #[test]
