@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use turnstile::config;
 use turnstile::load::framing::{Framing, Reader};
 use turnstile::load::outcome::Outcome;
-use turnstile::load::{hdr_log, merge};
+use turnstile::load::{compare, comparison_page, hdr_log, html, merge, reading, summary};
 use turnstile::proto::buffer::Pool;
 use turnstile::proto::end::{Clock, End, Progress, Turn};
 use turnstile::proto::event::{Silent, Subject, Watch};
@@ -146,16 +146,36 @@ pub(crate) fn dns(bytes: &[u8]) {
 /// The report of another tester.
 pub(crate) fn report(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(outcome) = Outcome::from_json(text) {
-        let json = outcome.to_json();
-        assert!(Outcome::from_json(&json).is_ok(), "a report is read as it was written");
-        let _ = merge::merge(&[outcome.clone(), outcome]);
+    if let Ok(outcome) = reading::from_json(text) {
+        use_report(&outcome);
     }
 }
 
 /// A histogram log of another tester.
 pub(crate) fn hdr_log(bytes: &[u8]) {
-    let _ = hdr_log::from_log(bytes);
+    if let Ok(outcome) = hdr_log::from_log(bytes) {
+        use_report(&outcome);
+    }
+}
+
+/// All that is done with a report: it is shown, written and read again, added to another part of its run,
+/// and compared with that.
+fn use_report(outcome: &Outcome) {
+    let again = reading::from_json(&outcome.to_json()).expect("a report is read as it was written");
+    assert!(again.to_json() == outcome.to_json(), "and is the same then");
+    let _ = summary::summarize(outcome, 80);
+    let _ = html::page(outcome);
+    if let Ok(log) = hdr_log::to_log(outcome) {
+        let _ = hdr_log::from_log(&log);
+    }
+    let mut other = outcome.clone();
+    for part in &mut other.parts {
+        part.id.push_str(", another");
+    }
+    let _ = comparison_page::page(&compare::compare(("one", outcome), ("other", &other)));
+    if let Ok(sum) = merge::merge(&[outcome.clone(), other]) {
+        assert_eq!(sum.check_books(), Ok(()), "what balances adds up to what does");
+    }
 }
 
 /// A configuration.

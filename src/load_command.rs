@@ -2,7 +2,7 @@
 //! text and an exit code.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use anyhow::{Context as _, bail};
 use rustls::client::Resumption;
 
 use turnstile::config::Address;
-use turnstile::load::compare::{compare, describe};
-use turnstile::load::find_rate::Search;
+use turnstile::load::compare::{Judgement, compare};
+use turnstile::load::find_rate::{self, Search};
 use turnstile::load::framing::{Framing, Statuses};
 use turnstile::load::objective::Objective;
-use turnstile::load::outcome::Outcome;
+use turnstile::load::outcome::{Outcome, Trial};
 use turnstile::load::payload::{Exchange, Expectation, Payload};
 use turnstile::load::plan::{Activity, FEWEST, Length, Plan};
 use turnstile::load::profile::{Arrivals, Profile};
 use turnstile::load::request::{Destination, request};
 use turnstile::load::run::run;
 use turnstile::load::summary::summarize;
-use turnstile::load::{files, hdr_log, html, merge, panel};
+use turnstile::load::{comparison_page, files, hdr_log, html, merge, panel, reading};
 use turnstile::net::tls::client::Secure;
 
 use crate::cli;
@@ -36,6 +36,12 @@ const EXIT_MISSED: u8 = 3;
 /// Where a search for a rate begins when nothing is said.
 const FIRST_RATE: f64 = 1000.0;
 
+/// The exit code of a run that a signal has stopped: as shells say of SIGINT.
+const EXIT_STOPPED: u8 = 130;
+
+/// How many bytes all reports together may have.
+const MOST_BYTES: usize = 64 << 20;
+
 /// How many bytes a request has where nothing is said.
 const USUAL_SIZE: usize = 64;
 
@@ -44,9 +50,6 @@ const USUAL_LENGTH: Duration = Duration::from_secs(10);
 
 /// How long a run that counts its requests may take where nothing is said.
 const LONGEST_COUNT: Duration = Duration::from_secs(600);
-
-/// A rate holds only where so much of it was reached.
-const REACHED: f64 = 0.98;
 
 /// Runs `turnstile load`.
 pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
@@ -69,21 +72,45 @@ pub(crate) fn load(words: cli::Load) -> anyhow::Result<ExitCode> {
 
 /// Runs `turnstile report`.
 pub(crate) fn report(words: &cli::Report) -> anyhow::Result<ExitCode> {
-    let outcomes: Vec<Outcome> =
-        words.files.iter().map(|file| read(file)).collect::<anyhow::Result<_>>()?;
+    let outcomes = read_all(&words.files)?;
     if words.compare {
-        let [before, after] = &outcomes[..] else {
-            bail!("--compare takes two reports, and {} were given", outcomes.len());
-        };
-        crate::print(describe(&compare(before, after)).as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
+        return compare_two(words, &outcomes);
     }
-    let mut outcome = merge::merge(&outcomes)?;
+    let mut outcome = match merge::merge(&outcomes) {
+        Err(merge::MergeError::Misfit { one, other, why }) => {
+            let [one, other] = [one, other].map(|at| words.files[at].display());
+            bail!("{one} and {other} do not add up: {why}");
+        }
+        merged => merged?,
+    };
     if !words.objective.is_empty() {
         judge(&mut outcome, &words.objective);
     }
     publish(&mut outcome, &words.output)?;
     Ok(exit_code(&outcome))
+}
+
+fn compare_two(words: &cli::Report, outcomes: &[Outcome]) -> anyhow::Result<ExitCode> {
+    let [before, after] = outcomes else {
+        bail!("--compare takes two reports, and {} were given", outcomes.len());
+    };
+    let [one, two] = [0, 1].map(|at| words.files[at].display().to_string());
+    let comparison = compare((&one, before), (&two, after));
+    let written = words.output.html.as_ref().map_or(Ok(()), |file| {
+        let page = comparison_page::page(&comparison).map_err(anyhow::Error::msg)?;
+        write(file, page.as_bytes())
+    });
+    let text = match words.output.json {
+        true => comparison_page::json(&comparison),
+        false => comparison_page::text(&comparison, width()),
+    };
+    print_all(&text)?;
+    written?;
+    Ok(match comparison.verdict {
+        Judgement::Worse => ExitCode::from(EXIT_MISSED),
+        Judgement::NotComparable => ExitCode::from(EXIT_USAGE),
+        Judgement::Better | Judgement::Same | Judgement::Unknown => ExitCode::SUCCESS,
+    })
 }
 
 fn plan(words: cli::Load) -> anyhow::Result<Plan> {
@@ -101,21 +128,22 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         cli::Activity { idle: true, .. } => Activity::Idle,
         _ => Activity::Requests,
     };
-    let payload = payload(words.payload)?;
-    let payload = match &url {
-        Some(url) => request(url, words.method.as_deref(), &words.fields, payload),
-        None if words.method.is_some() || !words.fields.is_empty() => bail!(
-            "--method and --header are for http:// and https:// addresses; {address} is sent what \
-             --text, --file, --template or --size says"
-        ),
-        None => payload.unwrap_or_else(|| Payload::of_size(USUAL_SIZE)),
-    };
     let usual = if url.is_some() {
         Expectation::Framed(Framing::Http(Statuses::default()))
     } else {
         Expectation::Upper
     };
     let expectation = words.expect.unwrap_or(usual);
+    let is_numbered = is_numbered(&address, &expectation);
+    let payload = payload(words.payload, is_numbered)?;
+    let payload = match &url {
+        Some(url) => request(url, words.method.as_deref(), &words.fields, payload),
+        None if words.method.is_some() || !words.fields.is_empty() => bail!(
+            "--method and --header are for http:// and https:// addresses; {address} is sent what \
+             --text, --file, --template or --size says"
+        ),
+        None => payload.unwrap_or_else(|| sized(USUAL_SIZE, is_numbered)),
+    };
     let profile = words.rate;
     let lasts = profile.as_ref().map(Profile::length).filter(|length| !length.is_zero());
     let length = match words.requests {
@@ -143,7 +171,9 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
         depth: words.depth,
         think: words.think,
         exchange: Exchange::new(payload, expectation),
-        timeout: words.timeout,
+        timeout: words.timeout.unwrap_or(Plan::default().timeout),
+        adapts: words.timeout.is_none() && matches!(address, Address::Udp(_)),
+        run: words.run,
         sources: words.source,
         all_addresses: words.all_addresses,
         url: url.map(|url| url.to_string()),
@@ -151,8 +181,9 @@ fn plan(words: cli::Load) -> anyhow::Result<Plan> {
     })
 }
 
-/// What is sent, or its content where it goes to a URL; `None` where nothing is said.
-fn payload(words: cli::Payload) -> anyhow::Result<Option<Payload>> {
+/// What is sent, or its content where it goes to a URL; `None` where nothing is said. Where it
+/// `is_numbered`, each request is another, by which its reply is known.
+fn payload(words: cli::Payload, is_numbered: bool) -> anyhow::Result<Option<Payload>> {
     Ok(Some(match words {
         cli::Payload { text: Some(text), .. } => Payload::Fixed(text.0),
         cli::Payload { file: Some(file), .. } => Payload::Fixed(
@@ -160,9 +191,19 @@ fn payload(words: cli::Payload) -> anyhow::Result<Option<Payload>> {
                 .with_context(|| format!("the payload in {} cannot be read", file.display()))?,
         ),
         cli::Payload { template: Some(template), .. } => Payload::Template(template),
-        cli::Payload { size: Some(size), .. } => Payload::of_size(size),
+        cli::Payload { size: Some(size), .. } => sized(size, is_numbered),
         _ => return Ok(None),
     }))
+}
+
+fn sized(size: usize, is_numbered: bool) -> Payload {
+    if is_numbered { Payload::numbered(size) } else { Payload::of_size(size) }
+}
+
+/// Whether requests get a number, by which their replies are known: datagrams that come back.
+fn is_numbered(address: &Address, expectation: &Expectation) -> bool {
+    let comes_back = matches!(expectation, Expectation::Upper | Expectation::Echo);
+    comes_back && matches!(address, Address::Udp(_))
 }
 
 /// What all connections need for TLS. Sessions are kept for each other only where that is asked for:
@@ -198,23 +239,55 @@ fn find_rate(plan: &Plan, objectives: &[Objective]) -> anyhow::Result<Outcome> {
     }
     let lowest = FEWEST as f64 / length.as_secs_f64();
     let mut search = Search::new(plan.rate.unwrap_or(FIRST_RATE), lowest);
-    let (mut best, mut last) = (None, None);
+    let (mut best, mut last): (Option<Outcome>, _) = (None, None);
+    let mut steps = Vec::new();
     while let Some(rate) = search.next_rate() {
         let outcome = judged(Plan { rate: Some(rate), ..plan.clone() }, objectives)?;
-        let reached = outcome.rate_per_second >= rate * REACHED;
-        let held = reached && outcome.objectives.iter().all(|verdict| verdict.held);
-        tell_step(rate, reached, &outcome);
-        search.tell(held);
-        let interrupted = outcome.interrupted;
-        *(if held { &mut best } else { &mut last }) = Some(outcome);
-        if interrupted {
+        let step = trial(rate, &outcome);
+        tell_step(&step, &outcome);
+        if outcome.interrupted {
+            // Half a run says nothing of its rate.
+            last = Some(outcome);
             break;
         }
+        search.tell(step.held);
+        if step.held && search.holds() == Some(rate) {
+            best = Some(outcome);
+        } else {
+            last = Some(outcome);
+        }
+        // What held once, and then did not, is not the answer.
+        best = best.filter(|it| {
+            it.asked.rate_per_second.is_some_and(|it| search.fails().is_none_or(|fails| it < fails))
+        });
+        steps.push(step);
     }
-    best.or(last).context("the search had no step; is --duration long enough?")
+    let found = find_rate::summarize(&search, steps);
+    let interrupted = last.as_ref().is_some_and(|last| last.interrupted);
+    let mut outcome =
+        best.or(last).context("the search had no step; is --duration long enough?")?;
+    outcome.interrupted |= interrupted;
+    outcome.remarks.insert(0, find_rate::describe(&found));
+    crate::say(&format!("{}\n", find_rate::describe(&found)));
+    outcome.search = Some(found);
+    Ok(outcome)
 }
 
-fn tell_step(rate: f64, reached: bool, outcome: &Outcome) {
+fn trial(rate: f64, outcome: &Outcome) -> Trial {
+    let times = outcome.headline().map(|(_, times)| times);
+    let kept_pace = outcome.has_kept_pace();
+    Trial {
+        rate_per_second: rate,
+        achieved: outcome.rate_per_second,
+        p50_ns: times.map(|times| times.p50_ns),
+        p99_ns: times.map(|times| times.p99_ns),
+        kept_pace,
+        held: kept_pace && outcome.objectives.iter().all(|verdict| verdict.held),
+        limit: outcome.limit.clone(),
+    }
+}
+
+fn tell_step(step: &Trial, outcome: &Outcome) {
     let found: Vec<String> = outcome
         .objectives
         .iter()
@@ -223,18 +296,29 @@ fn tell_step(rate: f64, reached: bool, outcome: &Outcome) {
             format!("{} {word} ({})", verdict.objective, verdict.found)
         })
         .collect();
-    let reached = if reached { "reached" } else { "not reached" };
+    let reached = if step.kept_pace { "reached" } else { "not reached" };
+    let rate = step.rate_per_second;
     crate::say(&format!("{rate:.0} a second {reached}; {}\n", found.join("; ")));
 }
 
-fn read(file: &Path) -> anyhow::Result<Outcome> {
-    let bytes =
-        fs::read(file).with_context(|| format!("the report {} cannot be read", file.display()))?;
-    let damaged = || format!("the report {} cannot be used", file.display());
-    if bytes.starts_with(b"#") {
-        return hdr_log::from_log(&bytes).with_context(damaged);
+fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    let mut sum = 0;
+    for file in files {
+        let bytes = reading::read_file(file)
+            .with_context(|| format!("the report {} cannot be read", file.display()))?;
+        sum += bytes.len();
+        if sum > MOST_BYTES {
+            bail!("the reports up to {} have more than {} MiB", file.display(), MOST_BYTES >> 20);
+        }
+        let damaged = || format!("the report {} cannot be used", file.display());
+        outcomes.push(if bytes.starts_with(b"#") {
+            hdr_log::from_log(&bytes).with_context(damaged)?
+        } else {
+            reading::from_json(&String::from_utf8_lossy(&bytes)).with_context(damaged)?
+        });
     }
-    Outcome::from_json(&String::from_utf8_lossy(&bytes)).with_context(damaged)
+    Ok(outcomes)
 }
 
 /// Whether the files that were asked for can be written: nobody wants to learn that at the end.
@@ -247,9 +331,16 @@ fn check_writable(output: &cli::Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files that were asked for, and prints the report.
+/// Writes the files that were asked for, and prints the report: that even where a file cannot be written.
 fn publish(outcome: &mut Outcome, output: &cli::Output) -> anyhow::Result<()> {
     outcome.show_percentiles(&output.percentiles).map_err(anyhow::Error::msg)?;
+    let written = write_files(outcome, output);
+    let text = if output.json { outcome.to_json() } else { summarize(outcome, width()) };
+    print_all(&text)?;
+    written
+}
+
+fn write_files(outcome: &Outcome, output: &cli::Output) -> anyhow::Result<()> {
     if let Some(file) = &output.hdr {
         write(file, &hdr_log::to_log(outcome)?)?;
     }
@@ -257,8 +348,15 @@ fn publish(outcome: &mut Outcome, output: &cli::Output) -> anyhow::Result<()> {
         let page = html::page(outcome).map_err(anyhow::Error::msg)?;
         write(file, page.as_bytes())?;
     }
-    let text = if output.json { outcome.to_json() } else { summarize(outcome, width()) };
-    crate::print(text.as_bytes())
+    Ok(())
+}
+
+/// Prints `text`. That its reader has seen enough, and gone, changes no verdict.
+fn print_all(text: &str) -> anyhow::Result<()> {
+    match crate::print(text.as_bytes()) {
+        Err(error) if crate::is_closed_pipe(&error) => Ok(()),
+        printed => printed,
+    }
 }
 
 /// How wide the terminal is that the report goes to; where it is none, how wide most are.
@@ -270,10 +368,16 @@ fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     files::replace(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
 }
 
-/// 3 where an objective was missed; 1 where nothing went well at all.
+/// 3 where an objective was missed, or no rate was found; 130 where somebody stopped it; 1 where nothing
+/// was answered at all.
 fn exit_code(outcome: &Outcome) -> ExitCode {
-    if outcome.objectives.iter().any(|verdict| !verdict.held) {
-        return ExitCode::from(EXIT_MISSED);
+    let found_none = outcome.search.as_ref().is_some_and(|found| found.rate_per_second.is_none());
+    let has_missed = outcome.objectives.iter().any(|verdict| !verdict.held);
+    match outcome {
+        Outcome { interrupted: true, search: Some(_), .. } => ExitCode::from(EXIT_STOPPED),
+        _ if found_none || has_missed => ExitCode::from(EXIT_MISSED),
+        Outcome { interrupted: true, .. } => ExitCode::from(EXIT_STOPPED),
+        Outcome { replies: 0, .. } => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
     }
-    if outcome.replies == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

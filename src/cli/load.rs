@@ -15,8 +15,15 @@ use turnstile::load::request::{Destination, Field, parse_method};
 
 use super::{Credentials, Tls};
 
+/// What is said under the options of both.
+const EXIT_CODES: &str = "\
+Exit codes: 0 it ran; 1 nothing was answered; 2 the command line asks for what means nothing; \
+3 an objective was missed, no rate was found, or a comparison is worse; 130 a signal stopped it. \
+An objective that was missed comes first.";
+
 /// `turnstile load`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Load {
     /// What to put under load: tcp://host:port, tls://host:port, udp://host:port, unix:///path,
     /// unix:@name, host:port for tcp, or an http:// or https:// URL
@@ -56,9 +63,14 @@ pub(crate) struct Load {
     /// How long a connection waits after each reply
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     pub(crate) think: Duration,
-    /// How long a connection, the gate or a reply may take
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
-    pub(crate) timeout: Duration,
+    /// How long a connection, the gate or a reply may take [default: 10s; for the reply to a datagram what
+    /// the round trips say, as TCP does: from 200ms to 10s, 1s before any is known]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// The name of the run that this is a part of, where several hosts make it together: `report` adds up
+    /// only parts of one name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) run: Option<String>,
     /// Connect from these local addresses, in turn
     #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',')]
     pub(crate) source: Vec<IpAddr>,
@@ -88,7 +100,8 @@ pub(crate) struct Load {
     /// does not. May be given again
     #[arg(long, value_name = "OBJECTIVE")]
     pub(crate) objective: Vec<Objective>,
-    /// Search for the highest rate at which the objectives hold, beginning at --rate or 1000
+    /// Search for the highest rate at which the objectives hold, beginning at --rate or 1000; exit code 3
+    /// where none does
     #[arg(long, requires = "objective")]
     pub(crate) find_rate: bool,
     /// Where the results go
@@ -109,7 +122,8 @@ pub(crate) struct Activity {
     /// Open a new connection for each request
     #[arg(long)]
     pub(crate) connect_per_request: bool,
-    /// Connect, pass the gate, close, and begin again
+    /// Connect, pass the gate, close, and begin again. Counted once the server has let the client in: with
+    /// a gate or a client certificate that shows in a word of it, or in 50ms or more without a close
     #[arg(long)]
     pub(crate) handshake_only: bool,
     /// Hold connections that send nothing
@@ -204,13 +218,15 @@ pub(crate) struct Output {
 
 /// `turnstile report`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Report {
-    /// Reports that `turnstile load` wrote with --json or --hdr; several are added up, as runs at the
-    /// same time
+    /// Reports that `turnstile load` wrote with --json or --hdr; several are added up, where they are parts
+    /// of one run: the same settings, at the same time
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Say what has changed from the first file to the second, and whether more than noise
-    #[arg(long, conflicts_with_all = ["json", "hdr", "html", "objective"])]
+    /// Say what has changed from the first file to the second, and whether more than noise; exit code 3
+    /// where something is worse, 2 where they were asked for different things
+    #[arg(long, conflicts_with_all = ["hdr", "objective"])]
     pub(crate) compare: bool,
     /// What must hold; exit code 3 where it does not
     #[arg(long, value_name = "OBJECTIVE")]

@@ -102,20 +102,27 @@ impl Conductor {
 
     /// What is done every few milliseconds.
     fn beat(&mut self, late: Duration, now: Instant, host: &mut Host) {
-        if let Some(window) = host.recorder.window()
-            && window.contains(now)
-        {
+        let Some(window) = host.recorder.window() else { return self.show(now, host) };
+        let due = (now - late).max(window.begin);
+        if now >= window.begin && window.contains(due) {
+            // A pause that goes on beyond the end of the window spoils what was due in it all the same.
+            host.lateness.note(due, now - due, BEAT);
+        }
+        if window.contains(now) {
             host.usage_before.get_or_insert_with(Usage::now);
-            host.lag.saturating_record(late.as_nanos() as u64);
             let next = *self.next_interval.get_or_insert(window.begin + self.interval);
             if now >= next {
-                host.recorder.turn_interval(now);
+                host.recorder.turn_interval(now, host.lateness.take_worst());
                 if host.recorder.intervals().len().is_multiple_of(COARSEN_AFTER) {
                     self.interval *= 2;
                 }
                 self.next_interval = Some(now + self.interval);
             }
         }
+        self.show(now, host);
+    }
+
+    fn show(&mut self, now: Instant, host: &Host) {
         if let Some(panel) = &mut self.panel {
             panel.show(now, host);
         }
@@ -144,8 +151,7 @@ impl Conductor {
             Stage::Draining => {
                 self.end_window(now, host);
                 let end = host.recorder.window().and_then(|window| window.end).unwrap_or(now);
-                let waiting = host.pace.as_ref().map_or(0, |pace| pace.waiting(now));
-                let is_drained = host.outstanding == 0 && waiting == 0;
+                let is_drained = host.outstanding == 0 && !host.has_waiting(now);
                 if is_drained || now >= end + host.plan.timeout {
                     self.finish(now, host);
                 }
@@ -173,7 +179,6 @@ impl Conductor {
             return;
         };
         host.cut_short = Some(format!("The run ended after {replies} of {count} requests: {why}."));
-        host.interrupted = true;
         host.close_window(now);
         self.end_window(now, host);
     }
@@ -183,7 +188,10 @@ impl Conductor {
         if host.usage_after.is_none() {
             host.usage_after = Some(Usage::now());
             host.established_at_end = host.established;
-            host.recorder.turn_interval(now);
+            let end = host.recorder.window().and_then(|window| window.end);
+            let waiting = host.pace.as_ref().zip(end).map(|(pace, end)| pace.waiting(end));
+            host.backlog = waiting.unwrap_or(0);
+            host.recorder.turn_interval(now, host.lateness.take_worst());
         }
     }
 
@@ -194,7 +202,7 @@ impl Conductor {
         }
         host.close_window(now);
         self.end_window(now, host);
-        host.recorder.turn_interval(now);
+        host.recorder.turn_interval(now, host.lateness.take_worst());
         host.stage = Stage::Over;
         if let Some(panel) = &mut self.panel {
             panel.clear();

@@ -6,8 +6,9 @@
 //! moment at which a request goes to the socket and at the moment at which a reply has come from
 //! it, because the turn's time may be older by all that the turn has done for other connections.
 //!
-//! Invariant: replies come in the order of the requests; so one position, that of the next byte in
-//! the reply to the oldest request in flight, says all about what has been checked.
+//! Invariant: on a stream, replies come in the order of the requests; so one position, that of the next
+//! byte in the reply to the oldest request in flight, says all about what has been checked. Datagrams
+//! come in any order, or not at all, or twice: a [ledger](Ledger) says what each of them is.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::framing::Reader;
+use super::ledger::{Kind, Ledger};
 use super::payload::{Exchange, Expected};
 use super::reply::{self, Fault};
 use crate::proto::end::{End, Progress, Turn};
@@ -37,6 +39,8 @@ pub struct Work {
     pub stride: u64,
     /// Whether the server says something before it is asked, once that is known.
     pub greets: Cell<Option<bool>>,
+    /// Whether nothing is sent, so that what comes is no reply to anything, and no fault.
+    pub only_listens: bool,
 }
 
 /// One request and its reply, finished.
@@ -56,6 +60,51 @@ pub struct Sample {
     pub status: u16,
 }
 
+/// A request that is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// When it was due; `None` where it will be when it is sent.
+    pub due: Option<Instant>,
+    /// Whether it was sent, or at least begun.
+    pub is_sent: bool,
+}
+
+/// What a connection leaves to the next one.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    /// Requests that were sent and have no byte of their reply.
+    sent: Vec<Request>,
+    /// When those that were granted and not sent were due.
+    granted: Vec<Instant>,
+}
+
+impl Legacy {
+    /// What it holds.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
+        let sent = self.sent.iter().map(|it| Unfinished { due: Some(it.due), is_sent: true });
+        let granted = self.granted.iter().map(|due| Unfinished { due: Some(*due), is_sent: false });
+        sent.chain(granted)
+    }
+}
+
+/// What came as a datagram and was no reply to anything on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// A reply that had come before.
+    Duplicate,
+    /// A reply to what had been given up, so long after that was sent.
+    Late(Duration),
+}
+
+/// What is kept of datagrams beside what is on the way.
+#[derive(Debug, Default)]
+struct Datagrams {
+    ledger: Ledger,
+    strays: Vec<Stray>,
+    /// When the requests that got a wrong reply were due, and what was wrong.
+    wrong: Vec<(Instant, Fault)>,
+}
+
 /// The end of one connection at which requests begin and replies end.
 #[derive(Debug)]
 pub struct Generator {
@@ -67,6 +116,8 @@ pub struct Generator {
     granted_at_once: usize,
     /// Whether each finished request grants the next.
     refills: bool,
+    /// What another connection has left to be sent again.
+    again: VecDeque<Request>,
     in_flight: VecDeque<Request>,
     /// How much of the newest request in flight has been passed on; its length where that is all.
     passed_on: usize,
@@ -85,6 +136,10 @@ pub struct Generator {
     finished: Vec<Sample>,
     admitted: Option<Instant>,
     fault: Option<Fault>,
+    /// Whether something came while nothing was asked.
+    has_been_told: bool,
+    /// Only where requests are datagrams.
+    datagrams: Option<Box<Datagrams>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +154,16 @@ impl Generator {
     /// An end that has nothing to send yet; its requests are numbered from `first_number`.
     #[must_use]
     pub fn new(work: Rc<Work>, first_number: u64) -> Self {
+        let datagrams = work.datagrams.then(Box::default);
         Self {
+            datagrams,
             reader: work.exchange.reader(),
             work,
             next_number: first_number,
             granted: VecDeque::new(),
             granted_at_once: 0,
             refills: false,
+            again: VecDeque::new(),
             in_flight: VecDeque::new(),
             passed_on: 0,
             is_sending: false,
@@ -114,6 +172,7 @@ impl Generator {
             greeted_since: None,
             is_last: false,
             finished: Vec::new(),
+            has_been_told: false,
             admitted: None,
             fault: None,
         }
@@ -136,7 +195,7 @@ impl Generator {
     /// How many requests were granted and are not finished.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.granted.len() + self.granted_at_once + self.in_flight.len()
+        self.granted.len() + self.granted_at_once + self.again.len() + self.in_flight.len()
     }
 
     /// When the oldest request in flight was sent; or since when the server's greeting is awaited.
@@ -162,17 +221,52 @@ impl Generator {
         self.is_last
     }
 
-    /// When the requests that are not finished were due, as far as that is known.
-    pub fn unfinished(&self) -> impl Iterator<Item = Option<Instant>> {
-        let in_flight = self.in_flight.iter().map(|request| Some(request.due));
+    /// The requests that are not finished.
+    pub fn unfinished(&self) -> impl Iterator<Item = Unfinished> {
+        let sent = self.in_flight.iter().chain(&self.again);
+        let sent = sent.map(|request| Unfinished { due: Some(request.due), is_sent: true });
         let granted = self.granted.iter().copied().map(Some);
-        in_flight.chain(granted).chain(iter::repeat_n(None, self.granted_at_once))
+        let granted = granted.chain(iter::repeat_n(None, self.granted_at_once));
+        sent.chain(granted.map(|due| Unfinished { due, is_sent: false }))
+    }
+
+    /// Whether no byte has come of any reply that is waited for.
+    #[must_use]
+    pub fn is_between_replies(&self) -> bool {
+        self.received == 0
+    }
+
+    /// Hands over what is not finished and was due: the connection is used up.
+    pub fn hand_over(&mut self) -> Legacy {
+        let sent = self.in_flight.drain(..).chain(self.again.drain(..)).collect();
+        Legacy { sent, granted: self.granted.drain(..).collect() }
+    }
+
+    /// Takes over what another connection has left.
+    pub fn take_over(&mut self, legacy: Legacy) {
+        self.again.extend(legacy.sent);
+        self.granted.extend(legacy.granted);
     }
 
     /// Gives the oldest request in flight up: its reply was lost.
     pub fn give_up_oldest(&mut self) -> Option<Instant> {
         self.received = 0;
-        self.in_flight.pop_front().map(|request| request.due)
+        let request = self.in_flight.pop_front()?;
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.ledger.note_given_up(request.number, request.sent);
+        }
+        Some(request.due)
+    }
+
+    /// The datagrams since the last call that were no reply to anything on the way.
+    pub fn strays(&mut self) -> impl Iterator<Item = Stray> {
+        self.datagrams.iter_mut().flat_map(|datagrams| datagrams.strays.drain(..))
+    }
+
+    /// The requests since the last call whose reply was a datagram that was wrong: when they were due,
+    /// and what was wrong.
+    pub fn wrong(&mut self) -> impl Iterator<Item = (Instant, Fault)> {
+        self.datagrams.iter_mut().flat_map(|datagrams| datagrams.wrong.drain(..))
     }
 
     /// Exchanges the finished requests, oldest first, for an empty list. The storage of one list
@@ -185,6 +279,12 @@ impl Generator {
     #[must_use]
     pub fn admitted(&self) -> Option<Instant> {
         self.admitted
+    }
+
+    /// Whether something came while nothing was asked.
+    #[must_use]
+    pub fn has_been_told(&self) -> bool {
+        self.has_been_told
     }
 
     /// The number that the next request would have.
@@ -211,6 +311,11 @@ impl Generator {
     /// Checks what has come and finishes the requests whose replies are whole.
     fn receive(&mut self, now: Instant, to: &mut Pipe, turn: &mut Turn<'_>) -> io::Result<usize> {
         let count = to.len();
+        if self.work.datagrams {
+            self.receive_datagram(now, to.bytes());
+            to.consume(turn.pool, count);
+            return Ok(count);
+        }
         let mut bytes = to.bytes();
         let work = Rc::clone(&self.work);
         let mut scratch = Vec::new();
@@ -220,6 +325,10 @@ impl Generator {
         }
         while !bytes.is_empty() && !self.is_last {
             let Some(oldest) = self.in_flight.front_mut() else {
+                if work.only_listens {
+                    self.has_been_told = true;
+                    break;
+                }
                 if work.exchange.reply(0, &mut scratch) == Expected::Anything {
                     break;
                 }
@@ -238,7 +347,7 @@ impl Generator {
                 },
                 None => {
                     let expected = work.exchange.reply(number, &mut scratch);
-                    reply::check(expected, self.received, bytes, work.datagrams)
+                    reply::check(expected, self.received, bytes, false)
                 }
             };
             match checked {
@@ -256,6 +365,54 @@ impl Generator {
         }
         to.consume(turn.pool, count);
         Ok(count)
+    }
+
+    /// Finds the request that a datagram answers. A wrong one is the reply to whichever is likeliest.
+    fn receive_datagram(&mut self, now: Instant, bytes: &[u8]) {
+        let Some(datagrams) = &mut self.datagrams else { return };
+        let work = Rc::clone(&self.work);
+        let mut scratch = Vec::new();
+        let mut fault = None;
+        let mut is_reply = |number| {
+            let expected = work.exchange.reply(number, &mut scratch);
+            match reply::check(expected, 0, bytes, true) {
+                Ok(_) => true,
+                Err(wrong) => {
+                    fault.get_or_insert(wrong);
+                    false
+                }
+            }
+        };
+        let on_the_way = self.in_flight.iter().map(|request| request.number);
+        let kind = datagrams.ledger.sort(on_the_way, &mut is_reply);
+        let waited =
+            self.in_flight.iter().map(|request| now.saturating_duration_since(request.sent));
+        let likeliest = datagrams.ledger.likeliest(waited);
+        match (kind, likeliest) {
+            (Kind::Reply(place), likeliest) => {
+                let is_known = work.exchange.replies_differ();
+                let place = if is_known { place } else { likeliest.unwrap_or(place) };
+                self.finish_datagram(place, bytes.len(), now);
+            }
+            (Kind::Late(number, sent), _) => {
+                datagrams.ledger.note_late(number);
+                datagrams.strays.push(Stray::Late(now.saturating_duration_since(sent)));
+            }
+            (Kind::Wrong, Some(place)) => {
+                let request = self.in_flight.remove(place);
+                datagrams.wrong.extend(request.map(|it| it.due).zip(fault));
+            }
+            (Kind::Duplicate | Kind::Wrong, _) => datagrams.strays.push(Stray::Duplicate),
+        }
+    }
+
+    fn finish_datagram(&mut self, place: usize, size: usize, now: Instant) {
+        let Some(request) = self.in_flight.remove(place) else { return };
+        if let Some(datagrams) = &mut self.datagrams {
+            let took = now.saturating_duration_since(request.sent);
+            datagrams.ledger.note_answered(request.number, took);
+        }
+        self.finish(request, size, now);
     }
 
     /// Takes what a server says that speaks first, up to a whole line of it; what comes with it
@@ -320,11 +477,16 @@ impl Generator {
     }
 
     fn finish_oldest(&mut self, now: Instant) {
-        let Some(request) = self.in_flight.pop_front() else { return };
-        let size = std::mem::take(&mut self.received);
+        if let Some(request) = self.in_flight.pop_front() {
+            let size = std::mem::take(&mut self.received);
+            self.is_last |= self.reader.as_ref().is_some_and(Reader::is_last);
+            self.last_byte = None;
+            self.finish(request, size, now);
+        }
+    }
+
+    fn finish(&mut self, request: Request, size: usize, now: Instant) {
         let status = self.reader.as_ref().map_or(0, Reader::status);
-        self.is_last |= self.reader.as_ref().is_some_and(Reader::is_last);
-        self.last_byte = None;
         let first_byte = request.first_byte.unwrap_or(now);
         let Request { due, sent, .. } = request;
         if self.refills {
@@ -356,6 +518,12 @@ impl Generator {
     fn begin_request(&mut self, heard: Option<Instant>) -> bool {
         if self.is_last || self.greeted_since.is_some() {
             return false;
+        }
+        if let Some(request) = self.again.pop_front() {
+            self.in_flight.push_back(request);
+            self.passed_on = 0;
+            self.is_sending = true;
+            return true;
         }
         let due = self.granted.pop_front();
         if due.is_none() {
@@ -434,7 +602,7 @@ mod tests {
         fn new(request: &[u8], expectation: Expectation, block: usize) -> Self {
             let exchange = Exchange::new(Payload::Fixed(request.to_vec()), expectation);
             let greets = Cell::new(Some(false));
-            let work = Work { exchange, datagrams: false, stride: 1, greets };
+            let work = Work { exchange, datagrams: false, stride: 1, only_listens: false, greets };
             Self {
                 generator: Generator::new(Rc::new(work), 0),
                 to: Pipe::new(),

@@ -16,7 +16,9 @@ use hdrhistogram::serialization::interval_log::{
 };
 use jiff::Timestamp;
 
-use super::outcome::{Outcome, OutcomeError, Stretch, Times, pack, read_histogram};
+use super::outcome::{Outcome, Stretch, Times};
+use super::packed::{pack, read_histogram};
+use super::reading::{ReadError, parse};
 use super::statistics::{Phase, new_histogram};
 
 /// What the comment with the rest begins with.
@@ -36,7 +38,10 @@ pub enum LogError {
     Foreign,
     /// The rest of the report.
     #[error(transparent)]
-    Rest(#[from] OutcomeError),
+    Rest(#[from] ReadError),
+    /// More lines than the report has intervals and phases.
+    #[error("it has more histograms than its report has intervals and phases")]
+    TooMany,
     /// A histogram.
     #[error("a histogram in it cannot be read: {0}")]
     Histogram(String),
@@ -89,15 +94,19 @@ pub fn to_log(outcome: &Outcome) -> Result<Vec<u8>, LogError> {
 pub fn from_log(log: &[u8]) -> Result<Outcome, LogError> {
     let text = std::str::from_utf8(log).map_err(|_| LogError::NotALog)?;
     let rest = text.lines().find_map(|line| line.strip_prefix('#')?.strip_prefix(REST));
-    let mut outcome: Outcome =
-        serde_json::from_str(rest.ok_or(LogError::Foreign)?).map_err(OutcomeError::from)?;
+    let mut outcome = parse(rest.ok_or(LogError::Foreign)?)?;
     let mut headline = new_histogram();
     let mut untagged = 0;
+    let mut left = outcome.intervals.len() + Phase::ALL.len();
     for entry in IntervalLogIterator::new(log) {
         let LogEntry::Interval(interval) = entry.map_err(|_| LogError::NotALog)? else { continue };
+        left = left.checked_sub(1).ok_or(LogError::TooMany)?;
         let bytes = base64_of(interval.encoded_histogram())?;
         let histogram = read_histogram(&bytes).map_err(LogError::Histogram)?;
         match interval.tag() {
+            Some(tag) if !Phase::ALL.iter().any(|phase| phase.name() == tag.as_str()) => {
+                return Err(LogError::NotALog);
+            }
             Some(tag) => {
                 let times = Times::of(&histogram);
                 outcome.phases.extend(times.map(|times| (tag.as_str().to_owned(), times)));

@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
+use super::asks::Asks;
 use super::generator::{Sample, Work};
+use super::lateness::Lateness;
+use super::ledger::RoundTrips;
 use super::pace::{Pace, Window};
 use super::places::Place;
 use super::plan::{Activity, Length, Plan};
 use super::profile::Profile;
-use super::statistics::{Cause, Phase, Recorder, new_histogram};
+use super::statistics::{Cause, Phase, Recorder};
 use super::tester::Usage;
 use crate::config::Address;
 use crate::net::clock::SystemClock;
@@ -26,6 +27,43 @@ use crate::proto::session::Timeouts;
 /// How many connections may be on their way at a time: well below the queue of any listener, which
 /// would drop the rest and make them wait for a second.
 const DIALING_LIMIT: usize = 128;
+
+/// How it was seen that the server let a handshake in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Proofs {
+    /// The protocol says so itself.
+    pub by_protocol: u64,
+    /// Something came from the server that only follows when it has.
+    pub by_word: u64,
+    /// The server did not close for a while.
+    pub by_wait: u64,
+}
+
+/// What the server does with connections that have served for a while, as far as that shows where it
+/// closes one with requests on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Habit {
+    /// It has closed none so far.
+    #[default]
+    Unknown,
+    /// It has closed each after so many replies.
+    ClosesAfter(u64),
+    /// It has closed them after now more, now fewer.
+    None,
+}
+
+impl Habit {
+    /// The server closed a connection after so many replies. Answers what its habit was before that.
+    pub fn note(&mut self, replies: u64) -> Self {
+        let before = *self;
+        *self = match before {
+            Self::Unknown => Self::ClosesAfter(replies),
+            Self::ClosesAfter(usual) if usual == replies => before,
+            _ => Self::None,
+        };
+        before
+    }
+}
 
 /// How far a run has come. It only ever goes forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +108,16 @@ pub struct Host {
     pub finished: Vec<Sample>,
     /// What was counted and timed.
     pub recorder: Recorder,
-    /// How late the loop ran what was due, in nanoseconds.
-    pub lag: Histogram<u64>,
+    /// How late the loop ran what was due.
+    pub lateness: Lateness,
+    /// What round trips of datagrams take.
+    pub round_trips: RoundTrips,
+    /// How it was seen that a handshake was let in.
+    pub proofs: Proofs,
+    /// What the server does with connections that have served for a while.
+    pub habit: Habit,
+    /// Whether the server asked for a certificate, in TLS.
+    pub asks: Asks,
     /// Connections that are open and past the gate.
     pub established: usize,
     /// Connections of which it is known whether they could be opened.
@@ -102,6 +148,8 @@ pub struct Host {
     pub memory: Option<u64>,
     /// How many connections were open when the window ended.
     pub established_at_end: usize,
+    /// How many requests were due when the window ended, and taken by no connection.
+    pub backlog: u64,
     /// Sources that wait until something is due, the one that has waited longest first.
     resting: VecDeque<Waker>,
     /// Whether the source of a key stands in `resting`, where it may only stand once.
@@ -115,7 +163,7 @@ pub struct Host {
 impl Host {
     /// A run that has not begun.
     #[must_use]
-    pub fn new(plan: Plan, places: Vec<Place>, now: Instant) -> Self {
+    pub fn new(mut plan: Plan, places: Vec<Place>, now: Instant) -> Self {
         let headline = match plan.activity {
             Activity::Idle => Phase::Connect,
             _ if plan.times_responses() => Phase::Response,
@@ -127,7 +175,12 @@ impl Host {
             exchange: plan.exchange.clone(),
             datagrams: matches!(plan.address, Address::Udp(_)),
             stride: plan.connections as u64,
+            only_listens: !plan.sends(),
         };
+        let asks = Asks::default();
+        if let Some(secure) = &mut plan.secure {
+            asks.listen(secure);
+        }
         let limit = Some(plan.timeout);
         let timeouts = Timeouts { tls: limit, auth: limit, ..Timeouts::NONE };
         Self {
@@ -140,7 +193,11 @@ impl Host {
             pace: None,
             finished: Vec::new(),
             recorder: Recorder::new(headline, now),
-            lag: new_histogram(),
+            lateness: Lateness::new(),
+            round_trips: RoundTrips::default(),
+            proofs: Proofs::default(),
+            habit: Habit::default(),
+            asks,
             established: 0,
             settled: 0,
             outstanding: 0,
@@ -156,6 +213,7 @@ impl Host {
             usage_after: None,
             memory: None,
             established_at_end: 0,
+            backlog: 0,
             resting: VecDeque::new(),
             is_resting: Vec::new(),
             dialing: 0,
@@ -208,6 +266,12 @@ impl Host {
         }
     }
 
+    /// Whether requests are due by `now` that no connection has taken.
+    #[must_use]
+    pub fn has_waiting(&self, now: Instant) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.waiting(now) > 0)
+    }
+
     /// Whether each finished request is followed by the next without anybody being asked: a closed
     /// loop of connections that stay, without pauses. Datagrams may be lost, which takes a look.
     #[must_use]
@@ -217,6 +281,15 @@ impl Host {
             && self.plan.think.is_zero()
             && self.plan.activity == Activity::Requests
             && !self.work.datagrams
+    }
+
+    /// How long a reply is waited for after so many that were lost in a row.
+    #[must_use]
+    pub fn patience(&self, lost_in_a_row: u32) -> Duration {
+        if self.plan.adapts && self.work.datagrams {
+            return self.round_trips.patience(lost_in_a_row);
+        }
+        self.plan.timeout
     }
 
     /// The requests of a plan that counts them are all there.

@@ -26,6 +26,8 @@ const SLOT: &str = "@FIGURES@";
 #[derive(Serialize)]
 struct Figures {
     summary: String,
+    /// What was answered wrongly or not at all, and its share of what was due.
+    errors: (u64, f64),
     outcome: Outcome,
     curves: Vec<Curve>,
 }
@@ -46,6 +48,7 @@ pub fn page(outcome: &Outcome) -> Result<String, String> {
     let curves = outcome.phases.iter().map(|(phase, times)| curve(phase, times));
     let figures = Figures {
         summary: summarize(outcome, WIDTH),
+        errors: (outcome.unanswered(outcome.timeout_ns()).0, outcome.error_share()),
         curves: curves.collect::<Result<_, _>>()?,
         outcome: without_histograms(outcome),
     };

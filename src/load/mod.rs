@@ -9,7 +9,7 @@
 //! The files name each other one way only:
 //!
 //! ```text
-//! run -> source -> conductor, pacer, visitor -> tally -> talk -> host -> statistics -> generator -> reply
+//! run -> source -> conductor, pacer, visitor -> tally -> talk -> host -> lateness -> statistics -> generator -> ledger, reply
 //! ```
 //!
 //! Two kinds of load are told apart everywhere. In a *closed loop* each connection sends when it
@@ -20,7 +20,10 @@
 //! was, and what this machine [allows](limits).
 
 pub mod account;
+pub mod asks;
+pub mod bottleneck;
 pub mod compare;
+pub mod comparison_page;
 pub mod conductor;
 pub mod escape;
 pub mod fed;
@@ -32,22 +35,28 @@ pub mod hdr_log;
 pub mod host;
 pub mod html;
 pub mod http;
+pub mod lateness;
+pub mod ledger;
 pub mod length;
 pub mod limits;
+pub mod lines;
 pub mod merge;
 pub mod objective;
 pub mod outcome;
 pub mod pace;
 pub mod pacer;
+pub mod packed;
 pub mod panel;
 pub mod payload;
 pub mod places;
 pub mod plan;
 pub mod profile;
+pub mod reading;
 pub mod remarks;
 pub mod reply;
 pub mod request;
 pub mod run;
+pub mod settings;
 pub mod show;
 pub mod source;
 pub mod statistics;
@@ -56,4 +65,5 @@ pub mod talk;
 pub mod tally;
 pub mod tester;
 pub mod traffic;
+pub mod unique;
 pub mod visitor;

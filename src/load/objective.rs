@@ -91,24 +91,34 @@ fn number(text: &str) -> Option<f64> {
 }
 
 impl Objective {
-    /// Whether `outcome` meets it. What is not known is not met.
+    /// Whether `outcome` meets it, of all that was due: what has no right reply is slower than any limit.
+    /// What is not known is not met.
     #[must_use]
     pub fn judge(&self, outcome: &Outcome) -> Verdict {
         let headline = outcome.headline().map(|(_, times)| times);
+        let times = headline.and_then(|times| times.histogram().ok());
         let (value, found) = match self.what {
             What::Errors => {
-                let share = outcome.error_share();
-                (Some(share), show_percent(share))
+                let (bad, known) = outcome.unanswered(outcome.timeout_ns());
+                let share = (known > 0).then_some(outcome.error_share());
+                (
+                    share,
+                    share.map_or("unknown: nothing was due".to_owned(), |share| {
+                        format!(
+                            "{} ({} of {})",
+                            show_percent(share),
+                            show_count(bad),
+                            show_count(known)
+                        )
+                    }),
+                )
             }
             What::Rate => {
                 let rate = outcome.rate_per_second;
                 (Some(rate), format!("{} a second", show_count(rate as u64)))
             }
-            What::Mean => known_time(headline.map(|times| times.mean_ns)),
-            What::Quantile(quantile) => {
-                let histogram = headline.and_then(|times| times.histogram().ok());
-                known_time(histogram.map(|times| value_at(&times, quantile)))
-            }
+            What::Mean => self.find_mean(outcome, times.as_ref()),
+            What::Quantile(quantile) => self.find_quantile(quantile, outcome, times.as_ref()),
         };
         let held = value.is_some_and(|value| match self.bound {
             Bound::Below => value < self.limit,
@@ -116,18 +126,54 @@ impl Objective {
         });
         Verdict { objective: self.text.clone(), found: format!("it was {found}"), held }
     }
+
+    fn find_quantile(
+        &self,
+        quantile: f64,
+        outcome: &Outcome,
+        times: Option<&Histogram<u64>>,
+    ) -> (Option<f64>, String) {
+        let Some(times) = times else { return unknown() };
+        let (bad, _) = outcome.unanswered(self.limit as u64);
+        let all = times.len() + bad;
+        let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all);
+        if rank > times.len() {
+            let (bad, all) = (show_count(bad), show_count(all));
+            return (None, format!("never: {bad} of {all} had no right reply in time"));
+        }
+        known(value_at(times, rank as f64 / times.len() as f64))
+    }
+
+    /// The mean, where what has no right reply counts as if it had taken as long as anything may.
+    fn find_mean(
+        &self,
+        outcome: &Outcome,
+        times: Option<&Histogram<u64>>,
+    ) -> (Option<f64>, String) {
+        let Some(times) = times else { return unknown() };
+        let (bad, _) = outcome.unanswered(self.limit as u64);
+        let (count, bad) = (times.len() as f64, bad as f64);
+        known((times.mean() * count + outcome.timeout_ns() as f64 * bad) / (count + bad))
+    }
 }
 
 fn value_at(times: &Histogram<u64>, quantile: f64) -> f64 {
     times.value_at_quantile(quantile) as f64
 }
 
-fn known_time(ns: Option<f64>) -> (Option<f64>, String) {
-    (ns, ns.map_or("unknown: there are no times".to_owned(), |ns| show_ns(ns as u64)))
+fn known(ns: f64) -> (Option<f64>, String) {
+    (Some(ns), show_ns(ns as u64))
+}
+
+fn unknown() -> (Option<f64>, String) {
+    (None, "unknown: there are no times".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcome::Times;
+    use super::super::outcome::tests::outcome_of;
+    use super::super::statistics::new_histogram;
     use super::*;
 
     #[test]
@@ -153,5 +199,33 @@ mod tests {
         for text in cases.into_iter().chain(["p99<-1ms", "p99<infs", "p99<1e3ms", "speed>1"]) {
             assert!(text.parse::<Objective>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn objectives_are_judged_over_all_that_was_due() {
+        let judged =
+            |outcome: &Outcome, text: &str| text.parse::<Objective>().expect(text).judge(outcome);
+        let mut outcome = outcome_of(&[1_000_000; 99]);
+        assert!(judged(&outcome, "p99<5ms").held && judged(&outcome, "mean<5ms").held);
+        (outcome.unsent, outcome.due) = (1, 100);
+        assert!(judged(&outcome, "p99<5ms").held, "99 of 100 are fast");
+        assert!(judged(&outcome, "errors<1.5%").held && !judged(&outcome, "errors<1%").held);
+        (outcome.unsent, outcome.due) = (2, 101);
+        let verdict = judged(&outcome, "p99<5ms");
+        assert!(!verdict.held, "{verdict:?}");
+        assert_eq!(verdict.found, "it was never: 2 of 101 had no right reply in time");
+        assert!(judged(&outcome, "p50<5ms").held && !judged(&outcome, "max<5s").held);
+        // Two that count as 10 s each weigh more than 99 of a millisecond.
+        assert!(!judged(&outcome, "mean<100ms").held);
+    }
+
+    #[test]
+    fn what_was_on_the_way_is_slow_once_it_is_older_than_the_limit() {
+        let mut outcome = outcome_of(&[1_000_000; 50]);
+        let mut waiting = new_histogram();
+        waiting.saturating_record_n(500_000_000, 10);
+        (outcome.waiting, outcome.in_flight, outcome.due) = (Times::of(&waiting), 10, 60);
+        let held = |text: &str| text.parse::<Objective>().expect(text).judge(&outcome).held;
+        assert!(!held("p99<100ms") && held("p99<900ms") && held("errors<1%"));
     }
 }

@@ -19,6 +19,8 @@ pub struct Pace {
     end: Instant,
     profile: Profile,
     arrivals: Arrivals,
+    /// The first there is.
+    first: Place,
     /// The next that is handed out.
     taken: Place,
     /// The latest time that was asked about, and the first that had not come by then; never before
@@ -41,21 +43,18 @@ impl Pace {
     #[must_use]
     pub fn new(profile: Profile, arrivals: Arrivals, begin: Instant, end: Instant) -> Self {
         let state = if let Arrivals::Poisson(seed) = arrivals { seed } else { 0 };
-        let first = Place { index: 0, count: 0.0, state };
-        let mut pace =
-            Self { begin, end, profile, arrivals, taken: first, come: Cell::new((begin, first)) };
+        let mut first = Place { index: 0, count: 0.0, state };
         if let Arrivals::Poisson(_) = arrivals {
-            pace.taken = pace.after(first);
-            pace.come.set((begin, pace.taken));
+            first = following(arrivals, first);
         }
-        pace
+        Self { begin, end, profile, arrivals, first, taken: first, come: Cell::new((begin, first)) }
     }
 
     /// The next moment that has come by `now` and was not taken yet.
     pub fn take(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next_due()?;
         (due <= now).then(|| {
-            self.taken = self.after(self.taken);
+            self.taken = following(self.arrivals, self.taken);
             let (asked, come) = self.come.get();
             if come.index < self.taken.index {
                 self.come.set((asked, self.taken));
@@ -82,6 +81,23 @@ impl Pace {
         self.come_by(now).index - self.taken.index
     }
 
+    /// How many moments lie in `window`, taken or not.
+    #[must_use]
+    pub fn due_in(&self, window: Window) -> u64 {
+        let end = window.end.unwrap_or(self.end).min(self.end);
+        self.before(end).saturating_sub(self.before(window.begin))
+    }
+
+    /// The index of the first place that is not before `at`.
+    fn before(&self, at: Instant) -> u64 {
+        let is_before = |place| self.moment(place).is_some_and(|moment| moment < at);
+        let mut place = if is_before(self.taken) { self.taken } else { self.first };
+        while is_before(place) {
+            place = following(self.arrivals, place);
+        }
+        place.index
+    }
+
     /// Nothing is due any more from `end` on.
     pub fn cut(&mut self, end: Instant) {
         self.end = self.end.min(end);
@@ -93,29 +109,33 @@ impl Pace {
         let (asked, come) = self.come.get();
         let mut place = if now < asked { self.taken } else { come };
         while self.at(place).is_some_and(|at| at <= now) {
-            place = self.after(place);
+            place = following(self.arrivals, place);
         }
         self.come.set((now, place));
         place
     }
 
-    fn after(&self, place: Place) -> Place {
-        let index = place.index + 1;
-        match self.arrivals {
-            Arrivals::Uniform => Place { index, count: index as f64, ..place },
-            Arrivals::Poisson(_) => {
-                let mut state = place.state;
-                let random = (split_mix(&mut state) >> 11) as f64 / (1u64 << 53) as f64;
-                // The distances of a Poisson process are exponential.
-                Place { index, count: place.count - (1.0 - random).ln(), state }
-            }
-        }
+    fn at(&self, place: Place) -> Option<Instant> {
+        self.moment(place).filter(|at| *at < self.end)
     }
 
-    fn at(&self, place: Place) -> Option<Instant> {
+    fn moment(&self, place: Place) -> Option<Instant> {
         let seconds = self.profile.time_of(place.count)?;
-        let at = self.begin.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
-        (at < self.end).then_some(at)
+        self.begin.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+}
+
+/// The place after `place`.
+fn following(arrivals: Arrivals, place: Place) -> Place {
+    let index = place.index + 1;
+    match arrivals {
+        Arrivals::Uniform => Place { index, count: index as f64, ..place },
+        Arrivals::Poisson(_) => {
+            let mut state = place.state;
+            let random = (split_mix(&mut state) >> 11) as f64 / (1u64 << 53) as f64;
+            // The distances of a Poisson process are exponential.
+            Place { index, count: place.count - (1.0 - random).ln(), state }
+        }
     }
 }
 
@@ -206,6 +226,9 @@ mod tests {
             let mut pace = Pace::new(profile, Arrivals::Uniform, begin, end);
             let waiting = pace.waiting(end);
             prop_assert_eq!(waiting, u64::from(rate));
+            let half = begin + Duration::from_millis(500);
+            let first = pace.due_in(Window { begin, end: Some(half) });
+            prop_assert_eq!(first + pace.due_in(Window { begin: half, end: None }), waiting);
             let mut last = None;
             for _ in 0..waiting {
                 let due = pace.take(end);

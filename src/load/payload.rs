@@ -35,6 +35,18 @@ impl Payload {
         Self::Fixed(FILLING.iter().copied().cycle().take(size).collect())
     }
 
+    /// Printable text of `size` bytes that is another for each request: it begins with random digits, by
+    /// which a datagram is known again. In less than four bytes there is no room for that.
+    #[must_use]
+    pub fn numbered(size: usize) -> Self {
+        let digits = size.min(16);
+        if digits < 4 {
+            return Self::of_size(size);
+        }
+        let text = FILLING.iter().copied().cycle().take(size - digits).collect();
+        Self::Template(Template(vec![Part::Random(digits), Part::Text(text)]))
+    }
+
     /// The length of request number 0, which the others have too but for the digits of a counter.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -133,6 +145,11 @@ impl FromStr for Template {
 }
 
 impl Template {
+    /// Whether anything in it changes from request to request.
+    fn varies(&self) -> bool {
+        self.0.iter().any(|part| !matches!(part, Part::Text(_)))
+    }
+
     /// Random parts depend on the number alone: whoever checks the reply makes the same ones.
     fn render(&self, number: u64, output: &mut Vec<u8>) {
         let mut state = number;
@@ -307,6 +324,13 @@ impl Exchange {
     #[must_use]
     pub fn is_one_way(&self) -> bool {
         self.expectation == Expectation::None
+    }
+
+    /// Whether each request has a reply of its own, by which it is known.
+    #[must_use]
+    pub fn replies_differ(&self) -> bool {
+        let echoes = matches!(self.expectation, Expectation::Upper | Expectation::Echo);
+        echoes && matches!(&self.payload, Payload::Template(template) if template.varies())
     }
 
     /// Says where replies end, where their length is not known beforehand.

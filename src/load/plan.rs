@@ -50,6 +50,10 @@ pub struct Plan {
     pub exchange: Exchange,
     /// How long a connection, the gate or a reply may take.
     pub timeout: Duration,
+    /// Whether a datagram's reply is waited for only as long as the round trips say.
+    pub adapts: bool,
+    /// The name of the run that this is a part of, where several testers make it together.
+    pub run: Option<String>,
     /// Local addresses to connect from, in turn; none to let the system choose.
     pub sources: Vec<IpAddr>,
     /// Whether connections are spread over all addresses that the name stands for, instead of all
@@ -237,6 +241,8 @@ impl Default for Plan {
             think: Duration::ZERO,
             exchange: Exchange::new(Payload::of_size(64), Expectation::Upper),
             timeout: Duration::from_secs(10),
+            adapts: false,
+            run: None,
             sources: Vec::new(),
             all_addresses: false,
             profile: None,

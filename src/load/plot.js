@@ -79,8 +79,9 @@ function legend(lines) {
   }
   return key;
 }
-/* A plot. `x` and `y` are axes; lines have points (pairs), a colour and a title; `showX` and `showY`
-   put a value into words; `axes(width)` may make the axes for a width. */
+/* A plot. `x` and `y` are axes; lines have points (pairs), a colour and a title, and the pointer passes
+   over those that are marks; `showX` and `showY` put a value into words; `axes(width)` may make the axes
+   for a width. */
 function plot(id, { axes, lines, showX, showY, height = 260 }) {
   draw(id, (W) => {
     const { x, y } = axes(W);
@@ -115,7 +116,7 @@ function plot(id, { axes, lines, showX, showY, height = 260 }) {
     svg.addEventListener("pointerleave", hide);
     const show = (event) => {
       const box = svg.getBoundingClientRect(), pointer = ((event.clientX - box.left) / box.width) * W;
-      const near = lines.filter((line) => line.points.length > 0).map((line) => {
+      const near = lines.filter((line) => line.points.length > 0 && !line.isMark).map((line) => {
         const point = line.points.reduce((best, it) =>
           Math.abs(across(it[0]) - pointer) < Math.abs(across(best[0]) - pointer) ? it : best);
         return { line, point };

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
 
+use super::account::{Beginning, Remains};
 use super::conductor::Conductor;
 use super::host::{Host, Stage};
 use super::limits::{self, LimitError};
@@ -19,7 +20,7 @@ use super::source::LoadSource;
 use super::statistics::Cause;
 use super::tester::resident_memory;
 use super::visitor::Visitor;
-use super::{account, remarks};
+use super::{account, bottleneck, remarks};
 use crate::config::{Address, ResolveError};
 use crate::net::reactor::Reactor;
 use crate::net::trace::TraceObserver;
@@ -70,6 +71,7 @@ fn advice(cause: Cause) -> &'static str {
             " (--ca says whom to trust, --server-name whom to expect, --cert and --key what to show)"
         }
         Cause::Exhausted => "; no local port was left: give more addresses (--source A,B,...)",
+        Cause::Descriptors => "; no descriptor was left: raise the limit (`ulimit -n`)",
         _ => "",
     }
 }
@@ -83,13 +85,21 @@ pub fn run(mut plan: Plan) -> Result<Outcome, LoadError> {
     plan.check()?;
     let places = places(&plan.address)?;
     limits::prepare(&mut plan, &places)?;
-    let started = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
-    let memory_before = resident_memory().unwrap_or(0);
-    let host = drive(plan, places)?;
+    let beginning = Beginning {
+        wall: Timestamp::try_from(SystemTime::now()).unwrap_or_default(),
+        at: Instant::now(),
+        memory: resident_memory().unwrap_or(0),
+    };
+    let (host, remains) = drive(plan, places)?;
     if let Some((cause, reason)) = host.failure {
         return Err(LoadError::Unreachable { address: host.plan.address, cause, reason });
     }
-    let mut outcome = account::settle(&host, started.to_string(), memory_before);
+    let mut outcome = account::settle(&host, &remains, beginning);
+    if let Err(imbalance) = outcome.check_books() {
+        // No fault of the user's, and no reason to keep the figures from him.
+        log::error!("internal error, please report it: the books do not balance: {imbalance}");
+    }
+    outcome.limit = bottleneck::find(&outcome).map(|limit| limit.name().to_owned());
     outcome.remarks = remarks::on(&outcome);
     outcome.remarks.extend(host.cut_short.clone());
     outcome.remarks.extend(remarks_on_replies(&host.plan, &outcome));
@@ -128,7 +138,7 @@ fn remarks_on_replies(plan: &Plan, outcome: &Outcome) -> Vec<String> {
 }
 
 /// Lets the reactor turn until the run is over; answers what its sources leave behind.
-fn drive(plan: Plan, places: Vec<Place>) -> Result<Host, LoadError> {
+fn drive(plan: Plan, places: Vec<Place>) -> Result<(Host, Remains), LoadError> {
     let now = Instant::now();
     let (connections, timeout, length) = (plan.connections, plan.timeout, plan.length);
     let is_paced = plan.rate.is_some();
@@ -145,6 +155,15 @@ fn drive(plan: Plan, places: Vec<Place>) -> Result<Host, LoadError> {
     while reactor.host().stage != Stage::Over {
         reactor.turn()?;
     }
-    reactor.host().memory = resident_memory();
-    Ok(reactor.into_host())
+    let mut remains = Remains::default();
+    let (host, sources) = reactor.parts();
+    host.memory = resident_memory();
+    for source in sources {
+        if let LoadSource::Visitor(visitor) = source {
+            remains.unfinished.extend(visitor.unfinished());
+            remains.begun += visitor.begun(connections);
+            remains.connections += u64::from(visitor.holds_connection());
+        }
+    }
+    Ok((reactor.into_host(), remains))
 }

@@ -6,7 +6,8 @@
 //!
 //! Invariant: a request counts in the histograms when it was due within the window; it counts
 //! for the rate when its reply was whole within the window; an interval's histogram is part of the
-//! headline's as soon as the interval is over.
+//! headline's as soon as the interval is over. Requests and connections are counted apart: a
+//! connection that is lost while nothing was asked of it has failed nobody.
 
 use std::time::{Duration, Instant};
 
@@ -74,8 +75,10 @@ pub enum Cause {
     GateRefused,
     /// The TLS handshake failed.
     Tls,
-    /// This machine had no local port, or no descriptor, left.
+    /// This machine had no local port left.
     Exhausted,
+    /// This process, or this machine, had no descriptor or memory left.
+    Descriptors,
     /// A datagram, or its answer, did not arrive.
     Lost,
     /// Anything else that the system reported.
@@ -84,7 +87,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Refused,
         Self::Reset,
         Self::TimedOut,
@@ -93,6 +96,7 @@ impl Cause {
         Self::GateRefused,
         Self::Tls,
         Self::Exhausted,
+        Self::Descriptors,
         Self::Lost,
         Self::Other,
     ];
@@ -109,6 +113,7 @@ impl Cause {
             Self::GateRefused => "gate_refused",
             Self::Tls => "tls",
             Self::Exhausted => "exhausted",
+            Self::Descriptors => "descriptors",
             Self::Lost => "lost",
             Self::Other => "other",
         }
@@ -119,6 +124,61 @@ impl Cause {
 #[must_use]
 pub fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3).expect("the bounds are sound")
+}
+
+/// How often something failed, by cause, and the first failure of each cause in words.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    counts: [u64; Cause::ALL.len()],
+    examples: [Option<String>; Cause::ALL.len()],
+}
+
+impl Failures {
+    fn add(&mut self, cause: Cause, example: impl FnOnce() -> String) {
+        self.counts[cause as usize] += 1;
+        self.examples[cause as usize].get_or_insert_with(example);
+    }
+
+    /// How often it was for this reason.
+    #[must_use]
+    pub fn count(&self, cause: Cause) -> u64 {
+        self.counts[cause as usize]
+    }
+
+    /// How often it was for any reason.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The first failure of a kind, in words.
+    #[must_use]
+    pub fn example(&self, cause: Cause) -> Option<&str> {
+        self.examples[cause as usize].as_deref()
+    }
+}
+
+/// What became of connections, from the first to the last, whatever became of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    /// Begun.
+    pub begun: u64,
+    /// Those that were there, and past the gate as far as that can be seen.
+    pub opened: u64,
+    /// Those that could not be opened, or were never let in.
+    pub failed: Failures,
+    /// How often the system said that the server's queue of new connections was full.
+    pub queue_full: u64,
+    /// Those that the server closed while nothing was asked of them.
+    pub closed_idle: u64,
+    /// Those that the server closed after replies; what was on the way went over another.
+    pub closed_used: u64,
+    /// Those that broke with requests on the way, which failed.
+    pub lost: u64,
+    /// Requests that were sent again, because their connection was used up.
+    pub resent: u64,
+    /// Replies on the connections that the server closed after at least one.
+    pub replies_before_close: u64,
 }
 
 /// One stretch of the window.
@@ -141,6 +201,8 @@ pub struct Interval {
     pub p99: u64,
     /// The largest, in nanoseconds.
     pub max: u64,
+    /// How late the tester itself was in it, at the worst.
+    pub tester_late: Duration,
 }
 
 impl Interval {
@@ -164,9 +226,31 @@ pub struct Recorder {
     replies: u64,
     completed: u64,
     resumed: u64,
-    errors: [u64; Cause::ALL.len()],
-    examples: [Option<String>; Cause::ALL.len()],
+    failures: Failures,
+    /// Requests outside the window that are finished, whatever they came to.
+    outside: u64,
+    /// Requests that failed in the window before they could be begun.
+    unbegun: u64,
+    /// Requests of the window that were finished when enough had been.
+    surplus: u64,
+    /// Visits of the window that were begun.
+    visits: u64,
+    /// The shortest time from sending to reply, the warm-up's included.
+    least_service: Option<u64>,
     traffic: Traffic,
+    /// What became of connections.
+    pub links: Links,
+    /// What came as datagrams and was no reply to anything on the way.
+    pub strays: Strays,
+}
+
+/// Datagrams that were no reply to anything on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Replies that had come before.
+    pub duplicates: u64,
+    /// Replies to what had been given up as lost.
+    pub late: u64,
 }
 
 impl Recorder {
@@ -185,9 +269,15 @@ impl Recorder {
             replies: 0,
             completed: 0,
             resumed: 0,
-            errors: [0; Cause::ALL.len()],
-            examples: Default::default(),
+            failures: Failures::default(),
+            outside: 0,
+            unbegun: 0,
+            surplus: 0,
+            visits: 0,
+            least_service: None,
             traffic: Traffic::default(),
+            links: Links::default(),
+            strays: Strays::default(),
         }
     }
 
@@ -224,30 +314,42 @@ impl Recorder {
         self.resumed += u64::from(self.counts(due));
     }
 
+    /// A visit that was due at `due` is begun.
+    pub fn begin_visit(&mut self, due: Instant) {
+        self.visits += u64::from(self.counts(Some(due)));
+    }
+
     /// Counts a visit without a request, if it counts.
     pub fn record_visit(&mut self, due: Instant, done: Instant) {
         self.count_completed(done);
-        if self.counts(Some(due)) {
-            self.replies += 1;
-            self.current.saturating_record(nanoseconds(due, done));
+        if !self.counts(Some(due)) {
+            self.outside += 1;
+            return;
         }
+        self.replies += 1;
+        self.current.saturating_record(nanoseconds(due, done));
     }
 
     /// Counts a finished request, if it counts.
     pub fn record_request(&mut self, sample: &Sample) {
-        let Some(window) = self.window else { return };
+        let service = nanoseconds(sample.sent, sample.done);
+        self.least_service = Some(self.least_service.map_or(service, |least| least.min(service)));
+        let Some(window) = self.window else {
+            self.outside += 1;
+            return;
+        };
         self.count_completed(sample.done);
         if window.contains(sample.done) {
             self.traffic.received_bytes += sample.size as u64;
         }
         if !window.contains(sample.due) {
+            self.outside += 1;
             return;
         }
         self.replies += 1;
         if sample.status != 0 {
             *self.traffic.statuses.entry(sample.status).or_default() += 1;
         }
-        let service = nanoseconds(sample.sent, sample.done);
         let first_byte = if sample.first_byte == sample.done {
             service
         } else {
@@ -262,7 +364,14 @@ impl Recorder {
         }
     }
 
-    fn counts(&self, due: Option<Instant>) -> bool {
+    /// Counts what was finished after enough had been: in the books it is still on the way.
+    pub fn record_surplus(&mut self, due: Instant) {
+        *(if self.counts(Some(due)) { &mut self.surplus } else { &mut self.outside }) += 1;
+    }
+
+    /// Whether what was due at `due` counts; what was never due always does.
+    #[must_use]
+    pub fn counts(&self, due: Option<Instant>) -> bool {
         due.is_none_or(|due| self.window.is_some_and(|window| window.contains(due)))
     }
 
@@ -273,23 +382,38 @@ impl Recorder {
         }
     }
 
-    /// Counts a failure: of a request that was due at `due`, or of a connection. The first of
-    /// each kind is kept as an example.
-    pub fn record_error(
+    /// Counts the failure of a request that was due at `due`, if it counts. The first of each kind is
+    /// kept as an example.
+    pub fn record_failure(
         &mut self,
         cause: Cause,
         due: Option<Instant>,
         example: impl FnOnce() -> String,
     ) {
         if self.counts(due) {
-            self.errors[cause as usize] += 1;
+            self.failures.add(cause, example);
             self.current_errors += 1;
-            self.examples[cause as usize].get_or_insert_with(example);
+        } else {
+            self.outside += 1;
         }
     }
 
-    /// Ends an interval and begins the next.
-    pub fn turn_interval(&mut self, now: Instant) {
+    /// Counts the failure of a request that would have been sent at `at`, had there been a connection.
+    pub fn record_unbegun(&mut self, cause: Cause, at: Instant, example: impl FnOnce() -> String) {
+        if self.counts(Some(at)) {
+            self.record_failure(cause, Some(at), example);
+            self.unbegun += 1;
+        }
+    }
+
+    /// Counts a connection that could not be opened, or was not let in.
+    pub fn record_link_failure(&mut self, cause: Cause, example: impl FnOnce() -> String) {
+        self.links.failed.add(cause, example);
+    }
+
+    /// Ends an interval, in which the tester itself was late by `tester_late` at the worst, and begins
+    /// the next.
+    pub fn turn_interval(&mut self, now: Instant, tester_late: Duration) {
         let Some(window) = self.window else { return };
         let at = self.current_began.saturating_duration_since(window.begin);
         let length = now.saturating_duration_since(self.current_began);
@@ -306,6 +430,7 @@ impl Recorder {
             p50: self.current.value_at_quantile(0.5),
             p99: self.current.value_at_quantile(0.99),
             max: self.current.max(),
+            tester_late,
         });
         let headline = &mut self.phases[self.headline as usize];
         headline.add(&self.current).expect("both have the same bounds");
@@ -357,22 +482,46 @@ impl Recorder {
         self.resumed
     }
 
-    /// How often something failed for this reason.
+    /// The requests that failed.
     #[must_use]
-    pub fn errors(&self, cause: Cause) -> u64 {
-        self.errors[cause as usize]
+    pub fn failures(&self) -> &Failures {
+        &self.failures
     }
 
-    /// How often anything failed.
+    /// How many requests failed.
     #[must_use]
     pub fn all_errors(&self) -> u64 {
-        self.errors.iter().sum()
+        self.failures.all()
     }
 
-    /// The first failure of a kind, in words.
+    /// Requests outside the window that are finished.
     #[must_use]
-    pub fn example(&self, cause: Cause) -> Option<&str> {
-        self.examples[cause as usize].as_deref()
+    pub fn outside(&self) -> u64 {
+        self.outside
+    }
+
+    /// Requests that failed in the window before they could be begun.
+    #[must_use]
+    pub fn unbegun(&self) -> u64 {
+        self.unbegun
+    }
+
+    /// Requests of the window that were finished when enough had been.
+    #[must_use]
+    pub fn surplus(&self) -> u64 {
+        self.surplus
+    }
+
+    /// Visits of the window that were begun.
+    #[must_use]
+    pub fn visits(&self) -> u64 {
+        self.visits
+    }
+
+    /// The shortest time from sending a request to its reply, in nanoseconds.
+    #[must_use]
+    pub fn least_service(&self) -> Option<u64> {
+        self.least_service
     }
 }
 
@@ -400,7 +549,7 @@ mod tests {
         for (due, latency) in [(9, 2), (10, 3), (19, 5), (20, 1)] {
             recorder.record_request(&sample(after(due), Duration::from_millis(latency)));
         }
-        recorder.turn_interval(after(30));
+        recorder.turn_interval(after(30), Duration::ZERO);
         let histogram = recorder.histogram(Phase::Request);
         assert_eq!((recorder.replies(), histogram.len()), (2, 2));
         // Whole within the window: the one that was due before it, and the first of it.
@@ -417,7 +566,7 @@ mod tests {
             let due = begin + Duration::from_millis(ms);
             recorder.record_request(&sample(due, Duration::from_micros(ms)));
             if ms % 10 == 0 {
-                recorder.turn_interval(due);
+                recorder.turn_interval(due, Duration::ZERO);
             }
         }
         assert_eq!(recorder.intervals().len(), 10);
@@ -431,11 +580,13 @@ mod tests {
     fn errors_have_causes_and_the_first_of_each_is_told() {
         let begin = Instant::now();
         let mut recorder = Recorder::new(Phase::Request, begin);
-        recorder.record_error(Cause::Refused, None, || "first".to_owned());
-        recorder.record_error(Cause::Refused, None, || "second".to_owned());
-        recorder.record_error(Cause::Reset, Some(begin), || "before the window".to_owned());
-        assert_eq!((recorder.errors(Cause::Refused), recorder.all_errors()), (2, 2));
-        assert_eq!(recorder.example(Cause::Refused), Some("first"));
-        assert_eq!(recorder.example(Cause::Reset), None);
+        recorder.record_failure(Cause::Refused, None, || "first".to_owned());
+        recorder.record_failure(Cause::Refused, None, || "second".to_owned());
+        recorder.record_failure(Cause::Reset, Some(begin), || "before the window".to_owned());
+        let failures = recorder.failures();
+        assert_eq!((failures.count(Cause::Refused), failures.all()), (2, 2));
+        assert_eq!(failures.example(Cause::Refused), Some("first"));
+        assert_eq!(failures.example(Cause::Reset), None);
+        assert_eq!(recorder.outside(), 1);
     }
 }

@@ -1,7 +1,9 @@
 //! An outcome in words and figures, for a person at a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::lines::Page;
 use super::outcome::{Outcome, Times};
 use super::show::{show_bytes, show_count, show_ns, show_percent};
 use super::statistics::Phase;
@@ -25,19 +27,10 @@ const LABEL: usize = 15;
 const FIGURE: usize = 8;
 const COUNT: usize = 13;
 
-/// The narrowest that anything is made.
-const NARROWEST: usize = 40;
-
-/// What is written to.
-struct Page {
-    text: String,
-    width: usize,
-}
-
 /// The whole summary, in lines of at most `width` columns where that is 40 or more.
 #[must_use]
 pub fn summarize(outcome: &Outcome, width: usize) -> String {
-    let mut page = Page { text: String::new(), width: width.max(NARROWEST) };
+    let mut page = Page::new(width);
     let text = &mut page;
     write_head(text, outcome);
     write_rate(text, outcome);
@@ -117,11 +110,17 @@ fn write_rate(text: &mut Page, outcome: &Outcome) {
         None => format!("{achieved} {unit} a second"),
     };
     line(text, "Rate", &rate);
-    let mut counts = format!("{} {unit}", show_count(outcome.replies));
-    if outcome.unsent > 0 {
-        let _ = write!(counts, ", {} due and never sent", show_count(outcome.unsent));
-    }
-    line(text, "Count", &counts);
+    let Outcome { due, replies, failed, unsent, in_flight, .. } = *outcome;
+    let [due, replies, failed, unsent, in_flight] =
+        [due, replies, failed, unsent, in_flight].map(show_count);
+    line(
+        text,
+        "Count",
+        &format!(
+            "{due} due = {replies} {unit} + {failed} failed + {unsent} unsent + {in_flight} in flight"
+        ),
+    );
+    write_connections(text, outcome);
     if let Some(tls) = outcome.times(Phase::Tls) {
         let resumed = show_count(outcome.tls_resumed);
         line(
@@ -130,6 +129,25 @@ fn write_rate(text: &mut Page, outcome: &Outcome) {
             &format!("{} handshakes, {resumed} of them resumed", show_count(tls.count)),
         );
     }
+}
+
+/// What became of connections, where that was more than that they were opened.
+fn write_connections(text: &mut Page, outcome: &Outcome) {
+    let links = &outcome.connections;
+    let figures = [
+        (links.opened, "opened"),
+        (links.failed, "not opened"),
+        (links.closed_idle + links.closed_used, "closed by the server"),
+        (links.lost, "broken"),
+    ];
+    if figures[1..].iter().all(|(count, _)| *count == 0) {
+        return;
+    }
+    let shown = figures.iter().filter(|(count, _)| *count > 0);
+    let shown: Vec<String> =
+        shown.map(|(count, word)| format!("{} {word}", show_count(*count))).collect();
+    line(text, "Connections", &shown.join(", "));
+    write_causes(text, &links.errors, &links.error_examples);
 }
 
 fn write_traffic(text: &mut Page, outcome: &Outcome) {
@@ -148,7 +166,7 @@ fn write_traffic(text: &mut Page, outcome: &Outcome) {
     if !traffic.connections.is_empty() {
         let counts = traffic.connections.iter();
         let counts = counts.map(|(place, count)| format!("{place}: {}", show_count(*count)));
-        line(text, "Connections", &list(counts.collect()));
+        line(text, "Addresses", &list(counts.collect()));
     }
 }
 
@@ -223,13 +241,22 @@ fn label(phase: Phase, outcome: &Outcome) -> &'static str {
 }
 
 fn write_errors(text: &mut Page, outcome: &Outcome) {
-    let errors = outcome.all_errors();
+    let (errors, _) = outcome.unanswered(outcome.timeout_ns());
     let share = show_percent(outcome.error_share());
     text.text.push('\n');
-    line(text, "Errors", &format!("{} ({share})", show_count(errors)));
-    for (cause, count) in &outcome.errors {
+    let (errors, failed) = (show_count(errors), show_count(outcome.failed));
+    line(text, "Errors", &format!("{errors} ({share} of what was due; {failed} failed)"));
+    write_causes(text, &outcome.errors, &outcome.error_examples);
+}
+
+fn write_causes(
+    text: &mut Page,
+    counts: &BTreeMap<String, u64>,
+    examples: &BTreeMap<String, String>,
+) {
+    for (cause, count) in counts {
         let _ = writeln!(text.text, "  {:<18}{:>10}", cause.replace('_', " "), show_count(*count));
-        if let Some(example) = outcome.error_examples.get(cause) {
+        if let Some(example) = examples.get(cause) {
             text.wrap("    first: ", 4, example);
         }
     }
@@ -258,42 +285,6 @@ fn show_rate(rate: f64) -> String {
 
 fn line(page: &mut Page, head: &str, what: &str) {
     page.wrap(&format!("{head:<HEAD$}"), HEAD, what);
-}
-
-impl Page {
-    /// Writes a sentence behind `head`, in lines that fit; those after the first are indented.
-    fn wrap(&mut self, head: &str, indent: usize, sentence: &str) {
-        self.text.push_str(head);
-        let (mut width, mut is_first) = (head.chars().count(), true);
-        for word in sentence.split_whitespace() {
-            let mut word = word;
-            if !is_first && width + 1 + word.chars().count() > self.width {
-                self.break_line(indent);
-                width = indent;
-            } else if !is_first {
-                self.text.push(' ');
-                width += 1;
-            }
-            // What is longer than a line is cut: nothing is wider than the terminal.
-            while width + word.chars().count() > self.width {
-                let room = self.width - width;
-                let cut = word.char_indices().nth(room).map_or(word.len(), |(at, _)| at);
-                self.text.push_str(&word[..cut]);
-                word = &word[cut..];
-                self.break_line(indent);
-                width = indent;
-            }
-            self.text.push_str(word);
-            width += word.chars().count();
-            is_first = false;
-        }
-        self.text.push('\n');
-    }
-
-    fn break_line(&mut self, indent: usize) {
-        self.text.push('\n');
-        self.text.extend(std::iter::repeat_n(' ', indent));
-    }
 }
 
 #[cfg(test)]

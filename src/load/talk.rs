@@ -14,11 +14,39 @@ use crate::net::remote::Remote;
 use crate::net::wire::Wire;
 use crate::proto::buffer::Pool;
 use crate::proto::end::{End, Side, Turn};
-use crate::proto::event::Watch;
+use crate::proto::event::{Readiness, Watch};
 use crate::proto::session::{Admission, CloseReason, Session, Step};
 
 /// What a run of a session borrows from the reactor.
 type Parts<'a> = (&'a mut Pool, &'a mut Host, Watch<'a>);
+
+/// How long a server that has said nothing is given to close, at least.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
+/// From this on a connection that says nothing has rested.
+const REST: Duration = Duration::from_millis(20);
+
+/// Whether a connection was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The client has not done its part.
+    Outside,
+    /// It has; what the server makes of it shows by this moment at the latest.
+    Waiting(Instant),
+    /// It was let in.
+    Inside(Proof),
+}
+
+/// What shows that a connection was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The protocol.
+    Protocol,
+    /// A word of the server: a reply, any byte, or a ticket of TLS.
+    Word,
+    /// A wait in which the server did not close.
+    Wait,
+}
 
 /// One open connection.
 pub struct Talk {
@@ -27,6 +55,10 @@ pub struct Talk {
     has_gate: bool,
     /// When the last reply came. Where there is a gate, only a reply shows that it has opened.
     heard: Option<Instant>,
+    /// How many replies have come.
+    replies: u64,
+    /// Whether nothing was said for a while before what was asked last.
+    has_rested: bool,
     /// A datagram was given up, but its answer may still come: nothing more is sent from this port.
     has_lost: bool,
     /// When the remote end was up: at once, but for TLS, where it was seen after a run.
@@ -49,7 +81,17 @@ impl Talk {
         let up_at = remote.standing().is_up.then_some(since);
         let timeouts = Rc::clone(&host.timeouts);
         let session = Session::new(remote, generator, admission, timeouts, since);
-        Self { session, since, has_gate, heard: None, has_lost: false, waiting_since: None, up_at }
+        Self {
+            session,
+            since,
+            has_gate,
+            heard: None,
+            replies: 0,
+            has_rested: false,
+            has_lost: false,
+            waiting_since: None,
+            up_at,
+        }
     }
 
     /// Moves what moves; the requests that finish meanwhile are in the host's list.
@@ -86,6 +128,12 @@ impl Talk {
         self.session.local()
     }
 
+    /// The same, to be looked at.
+    #[must_use]
+    pub fn generator_ref(&self) -> &Generator {
+        self.session.local_ref()
+    }
+
     /// When the remote end was up, if it is.
     #[must_use]
     pub fn up_at(&self) -> Option<Instant> {
@@ -98,9 +146,61 @@ impl Talk {
         self.since
     }
 
-    /// A reply has come.
-    pub fn hear(&mut self, at: Instant) {
+    /// So many replies have come, the last of them at `at`.
+    pub fn hear(&mut self, at: Instant, count: usize) {
         self.heard = Some(at);
+        self.replies += count as u64;
+    }
+
+    /// How many replies have come.
+    #[must_use]
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// Whether the server has let this connection in, as far as that can be known at `now`, once the
+    /// client has done what is asked of it.
+    ///
+    /// A gate does not say that it opened, and in TLS 1.3 the client is done before the server has seen
+    /// its certificate. Then something that only follows later must show it, or a wait without a close:
+    /// at least four times as long as the handshake itself took.
+    #[must_use]
+    pub fn let_in(&mut self, now: Instant, host: &Host) -> Entry {
+        let Some(admitted) = self.generator().admitted() else { return Entry::Outside };
+        let tls = match self.session.remote_ref() {
+            Remote::Stream(Wire::Tls(socket)) => {
+                Some((socket.is_tls_1_3(), socket.has_heard_since()))
+            }
+            _ => None,
+        };
+        let certificate_is_open = tls.is_some_and(|(is_1_3, _)| is_1_3) && host.asks.has_asked();
+        if !self.has_gate && !certificate_is_open {
+            return Entry::Inside(Proof::Protocol);
+        }
+        let has_ticket = !self.has_gate && tls.is_some_and(|(_, has_heard)| has_heard);
+        let has_reply = self.has_heard() || !host.finished.is_empty();
+        if has_reply || has_ticket || self.session.local_ref().has_been_told() {
+            return Entry::Inside(Proof::Word);
+        }
+        let took = admitted.saturating_duration_since(self.since);
+        let until =
+            admitted + (took * 4).clamp(SHORTEST_WAIT, host.plan.timeout.max(SHORTEST_WAIT));
+        if now < until { Entry::Waiting(until) } else { Entry::Inside(Proof::Wait) }
+    }
+
+    /// Whether the server ended the stream in order, and did not reset it.
+    #[must_use]
+    pub fn ended_in_order(&mut self, reason: &CloseReason) -> bool {
+        matches!(self.session.local().fault(), Some(Fault::ClosedEarly { .. }))
+            || *reason == CloseReason::Failed(Side::Remote, io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether the server ended the stream in whatever way, and owes no part of a reply.
+    #[must_use]
+    pub fn is_between_replies(&mut self, reason: &CloseReason) -> bool {
+        let is_theirs = !matches!(reason, CloseReason::Deadline(_))
+            && matches!(self.session.local().fault(), None | Some(Fault::ClosedEarly { .. }));
+        is_theirs && self.session.local().is_between_replies()
     }
 
     /// Whether any reply has come.
@@ -113,6 +213,25 @@ impl Talk {
     #[must_use]
     pub fn latest(&self, now: Instant) -> Instant {
         self.heard.map_or(now, |heard| heard.max(now))
+    }
+
+    /// Where nothing was said for a while, the server may have closed since the last event: looks, before
+    /// anything is sent that nobody would read.
+    pub fn look_after_rest(&mut self, now: Instant) {
+        let since = self.heard.unwrap_or(self.since);
+        if self.waiting_since.is_some() {
+            return;
+        }
+        self.has_rested = now.saturating_duration_since(since) >= REST;
+        if self.has_rested {
+            self.remote().handle_readiness(Readiness::READABLE);
+        }
+    }
+
+    /// Whether nothing was said for a while before what was asked last.
+    #[must_use]
+    pub fn has_rested(&self) -> bool {
+        self.has_rested
     }
 
     /// Whether one more of `depth` requests may be on the way.
@@ -132,8 +251,9 @@ impl Talk {
     }
 
     /// Gives a datagram up, and answers when it was due.
-    pub fn give_up_oldest(&mut self) -> Option<Instant> {
-        self.has_lost = true;
+    pub fn give_up_oldest(&mut self, replies_differ: bool) -> Option<Instant> {
+        // A reply that comes late is known by its content, or else by the port that it comes to.
+        self.has_lost |= !replies_differ;
         let due = self.generator().give_up_oldest();
         self.waiting_since = self.generator().waiting_since();
         due
@@ -204,8 +324,9 @@ pub fn cause_of(error: &io::Error) -> Cause {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Cause::Reset,
         io::ErrorKind::TimedOut => Cause::TimedOut,
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::QuotaExceeded => Cause::Exhausted,
-        _ if descriptors::have_run_out(error) => Cause::Exhausted,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Cause::Exhausted,
+        io::ErrorKind::QuotaExceeded => Cause::Descriptors,
+        _ if descriptors::have_run_out(error) => Cause::Descriptors,
         _ => Cause::Other,
     }
 }

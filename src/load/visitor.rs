@@ -14,7 +14,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::host::{Host, Places, Stage as Stages};
+use super::generator::{Generator, Unfinished};
+use super::host::{Host, Places};
 use super::plan::Activity;
 use super::statistics::Phase;
 use super::talk::Talk;
@@ -47,9 +48,10 @@ pub struct Visitor {
     /// Which of the host's places it tries where connections are spread over them, counted on
     /// without end.
     place: usize,
-    /// When the requests were due that the last connection was granted and did not answer, because
-    /// its server had said that it would answer no more. The next one sends them.
-    carried: Vec<Option<Instant>>,
+    /// How long a reply is waited for.
+    patience: Duration,
+    /// By when it shows whether the server let the connection in.
+    entry_by: Option<Instant>,
 }
 
 enum Stage {
@@ -82,8 +84,35 @@ impl Visitor {
             pause_until: None,
             next_number: index as u64,
             place: index,
-            carried: Vec::new(),
+            patience: timeout,
+            entry_by: None,
         }
+    }
+
+    /// What it has begun or taken over, and not finished.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<Unfinished> {
+        let talk = match &self.stage {
+            Stage::Talking(talk) if self.tally.visit().is_none() => Some(talk.generator_ref()),
+            _ => None,
+        };
+        self.tally.unfinished().chain(talk.into_iter().flat_map(Generator::unfinished)).collect()
+    }
+
+    /// How many requests it has begun.
+    #[must_use]
+    pub fn begun(&self, connections: usize) -> u64 {
+        let next = match &self.stage {
+            Stage::Talking(talk) => talk.generator_ref().next_number(),
+            _ => self.next_number,
+        };
+        (next - self.index as u64) / connections as u64
+    }
+
+    /// Whether a connection is there, or on its way.
+    #[must_use]
+    pub fn holds_connection(&self) -> bool {
+        !matches!(self.stage, Stage::Resting)
     }
 
     /// It has entered the slab. In a ramp, its beginning lies as far along as its index does.
@@ -128,8 +157,8 @@ impl Visitor {
                 [race.deadline(), Some(*since + self.timeout)].into_iter().flatten().min()
             }
             Stage::Talking(talk) => {
-                let reply = talk.waiting_since().map(|since| since + self.timeout);
-                [reply, talk.deadline()].into_iter().flatten().min()
+                let reply = talk.waiting_since().map(|since| since + self.patience);
+                [reply, talk.deadline(), self.entry_by].into_iter().flatten().min()
             }
         }
     }
@@ -138,12 +167,12 @@ impl Visitor {
     fn begin(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         let waker = context.waker();
         if self.is_paused(context.now)
-            || !(self.has_carried(context.host)
-                || self.tally.take_visit(context.now, waker, context.host))
+            || !self.tally.take_visit(context.now, waker, context.host)
             || !context.host.may_dial(waker)
         {
             return Next::Wait;
         }
+        context.host.recorder.links.begun += 1;
         let since = Instant::now();
         let host = &*context.host;
         let targets = match host.places_for(self.place) {
@@ -171,7 +200,9 @@ impl Visitor {
     fn check(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> Next {
         let Stage::Dialing { race, since } = &mut self.stage else { return Next::Wait };
         let since = *since;
-        match race.advance(context) {
+        let standing = race.advance(context);
+        context.host.recorder.links.queue_full += race.take_full_queues();
+        match standing {
             Standing::Won(socket) => {
                 context.host.settle_on(&socket);
                 match ClientWire::over(socket, context.host.plan.secure.as_ref()) {
@@ -203,9 +234,7 @@ impl Visitor {
         context.host.count_place(self.place);
         context.host.dialed();
         let mut talk = Talk::new(remote, connected, self.next_number, context.host);
-        for due in self.carried.drain(..) {
-            talk.generator().grant(due);
-        }
+        self.tally.pass_on_legacy(&mut talk);
         self.stage = Stage::Talking(Box::new(talk));
         self.talk(context)
     }
@@ -252,6 +281,7 @@ impl Visitor {
                         context.host.rest(waker);
                         return granted;
                     };
+                    talk.look_after_rest(context.now);
                     talk.generator().grant(due);
                     host.outstanding += 1;
                     granted += 1;
@@ -266,10 +296,14 @@ impl Visitor {
         let Stage::Talking(talk) = &mut self.stage else { return Outcome::Closed };
         let now = context.now;
         let step = talk.run(now, context.parts("load", &""));
-        self.tally.note_admission(talk, context.host);
+        if !matches!(step, Step::Close(_)) || !context.host.finished.is_empty() {
+            self.entry_by = self.tally.note_admission(talk, now, context.host);
+        }
+        self.tally.note_strays(talk, context.host);
         if let Some(done) = self.tally.note_finished(talk, context.host) {
             self.think(done, context);
         }
+        self.patience = context.host.patience(self.tally.lost_in_a_row());
         let Stage::Talking(talk) = &mut self.stage else { return Outcome::Closed };
         if let Step::Close(reason) = step {
             self.lose(&reason, context);
@@ -277,15 +311,14 @@ impl Visitor {
         }
         // What has come in time counts: all of it is read first.
         let is_late = step == Step::Wait
-            && talk.waiting_since().is_some_and(|since| now >= since + self.timeout);
+            && talk.waiting_since().is_some_and(|since| now >= since + self.patience);
         if is_late && context.host.work.datagrams {
-            self.tally.note_lost(talk, context.host);
+            self.tally.note_lost(talk, now, context.host);
         } else if is_late {
             self.lose(&CloseReason::Deadline(Deadline::Idle), context);
             return Outcome::Closed;
         }
         if self.is_done(context) {
-            self.carry_over();
             self.close(CloseReason::Served, context);
             self.begin(context);
             return Outcome::Closed;
@@ -301,33 +334,16 @@ impl Visitor {
         }
     }
 
-    /// Keeps the requests for the next connection that this one will not answer.
-    fn carry_over(&mut self) {
-        if let Stage::Talking(talk) = &mut self.stage
-            && talk.is_ending()
-        {
-            self.carried.extend(talk.generator().unfinished());
-        }
-    }
-
-    /// Whether requests wait for a connection. Those of a closed loop are due when they are sent,
-    /// and so never are once it is over.
-    fn has_carried(&mut self, host: &mut Host) -> bool {
-        if host.stage >= Stages::Draining {
-            let before = self.carried.len();
-            self.carried.retain(Option::is_some);
-            host.outstanding -= before - self.carried.len();
-            host.conclude();
-        }
-        !self.carried.is_empty()
-    }
-
     /// Whether the connection has done all that it is for.
     fn is_done(&mut self, context: &mut Context<'_, impl Source<Host = Host>>) -> bool {
         let Stage::Talking(talk) = &mut self.stage else { return false };
         match context.host.plan.activity {
             Activity::Idle => false,
-            Activity::Requests => talk.is_used_up() || talk.is_ending(),
+            Activity::Requests if talk.is_ending() => {
+                self.tally.note_ending(talk, context.host);
+                true
+            }
+            Activity::Requests => talk.is_used_up(),
             Activity::Visits => talk.has_heard(),
             Activity::Handshakes => self.tally.note_handshake(talk, context.host),
         }
@@ -370,6 +386,7 @@ impl Visitor {
             self.next_number = talk.generator().next_number();
             talk.dispose(reason, now, context.parts("load", &""));
         }
+        self.entry_by = None;
         self.tally.note_closed(context.host);
     }
 

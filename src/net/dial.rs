@@ -158,6 +158,8 @@ pub struct Race {
     failure: Option<(Target, io::Error)>,
     /// How long to wait the next time that a queue is full: exponential back-off.
     queue_pause: Duration,
+    /// How often one was, since that was asked last.
+    full_queues: u64,
 }
 
 /// One call to one place.
@@ -195,6 +197,7 @@ impl Race {
             next_begins: None,
             failure: None,
             queue_pause: QUEUE_PAUSES.0,
+            full_queues: 0,
         }
     }
 
@@ -222,6 +225,7 @@ impl Race {
                     self.next_begins = Some(context.now + ATTEMPT_DELAY);
                 }
                 Err(error) if is_queue_full(&target, &error) => {
+                    self.full_queues += 1;
                     self.next_begins = Some(context.now + self.queue_pause);
                     self.queue_pause = (self.queue_pause * 2).min(QUEUE_PAUSES.1);
                     self.waiting.push_front(target);
@@ -287,6 +291,11 @@ impl Race {
     /// a Unix socket.
     pub fn new_calls(&mut self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
         self.begun.drain(..)
+    }
+
+    /// How often the queue of a Unix socket was found full since this was asked last.
+    pub fn take_full_queues(&mut self) -> u64 {
+        std::mem::take(&mut self.full_queues)
     }
 
     fn fail(&mut self, target: Target, error: io::Error) {

@@ -257,6 +257,11 @@ impl<S: Source> Reactor<S> {
         self.host
     }
 
+    /// What all sources share, and the sources, to be looked at between two turns.
+    pub fn parts(&mut self) -> (&mut S::Host, impl Iterator<Item = &S>) {
+        (&mut self.host, self.sources.iter().map(|(_, slot)| &slot.source))
+    }
+
     /// How many sources there are, those that have yet to start among them.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -108,6 +108,9 @@ fn a_connection_that_http_ends_is_no_error() {
         let report = load(&url, &["-n", "200", "-c", "2", "--depth", depth]);
         assert_eq!((number(&report, "/replies"), all_errors(&report)), (200, 0), "{report:#}");
         assert!(number(&report, "/phases/connect/count") >= 40, "{report:#}");
+        let closed = ["idle", "used"].map(|kind| format!("/connections/closed_{kind}"));
+        let closed: u64 = closed.iter().map(|name| number(&report, name)).sum();
+        assert!(closed >= 38, "{report:#}");
     }
     let open = load(&url, &["-d", "1s", "-r", "300", "-c", "2", "--depth", "2"]);
     assert_eq!((number(&open, "/replies"), all_errors(&open)), (300, 0), "{open:#}");

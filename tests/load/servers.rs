@@ -81,6 +81,22 @@ pub(crate) fn serve_slowly(pause: Duration, answer: Answer) -> Server {
     server
 }
 
+/// As [`serve`], but it closes connections on which nothing has come for so long.
+pub(crate) fn serve_impatiently(patience: Duration, answer: Answer) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let seen = Arc::new(Seen::default());
+    let server = Server { address, seen: Arc::clone(&seen) };
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_read_timeout(Some(patience)).expect("it is not zero");
+            let seen = Arc::clone(&seen);
+            thread::spawn(move || converse(stream, &seen, answer));
+        }
+    });
+    server
+}
+
 fn converse(mut stream: TcpStream, seen: &Seen, answer: Answer) {
     let _ = stream.set_nodelay(true);
     let mut request = [0; REQUEST];
@@ -100,6 +116,18 @@ pub(crate) fn reset(stream: &TcpStream) -> io::Result<()> {
 
 /// A server of datagrams that answers in capitals, but not those whose number `is_lost` names.
 pub(crate) fn serve_datagrams(is_lost: fn(usize) -> bool) -> Server {
+    serve_datagrams_by(move |number, socket, peer, answer| {
+        if !is_lost(number) {
+            let _ = socket.send_to(answer, peer);
+        }
+    })
+}
+
+/// A server of datagrams that has an answer in capitals ready for each, and lets `reply` do with it what
+/// it likes.
+pub(crate) fn serve_datagrams_by(
+    reply: impl Fn(usize, &UdpSocket, SocketAddr, &[u8]) + Send + 'static,
+) -> Server {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = format!("udp://{}", socket.local_addr().expect("bound"));
     let seen = Arc::new(Seen::default());
@@ -108,9 +136,7 @@ pub(crate) fn serve_datagrams(is_lost: fn(usize) -> bool) -> Server {
         let mut space = [0; 2048];
         while let Ok((count, peer)) = socket.recv_from(&mut space) {
             let number = seen.requests.fetch_add(1, Ordering::SeqCst) + 1;
-            if !is_lost(number) {
-                let _ = socket.send_to(&space[..count].to_ascii_uppercase(), peer);
-            }
+            reply(number, &socket, peer, &space[..count].to_ascii_uppercase());
         }
     });
     server

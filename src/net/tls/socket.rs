@@ -65,6 +65,8 @@ pub struct TlsSocket<C> {
     /// Application data, encrypted and to be sent before the next flight.
     outgoing: Buffer,
     keeps_server_name: bool,
+    /// Whether anything came from the peer after the handshake: a ticket counts too.
+    has_heard_since: bool,
     /// Whether anything came from the peer.
     has_heard: bool,
     /// Whether the end of the stream has to be said with a `close_notify`.
@@ -160,6 +162,7 @@ impl<C: Connection> TlsSocket<C> {
             surplus: Vec::new(),
             outgoing: Buffer::new(),
             keeps_server_name: false,
+            has_heard_since: false,
             has_heard: false,
             requires_close_notify: false,
             known: None,
@@ -200,6 +203,19 @@ impl<C: Connection> TlsSocket<C> {
     #[must_use]
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.records.state().peer_certificates()
+    }
+
+    /// Whether the peer has said anything since the handshake, even if only a ticket. In TLS 1.3 that is
+    /// how a client learns that its certificate was accepted (RFC 8446, 4.4.2.4 and 4.6.1).
+    #[must_use]
+    pub fn has_heard_since(&self) -> bool {
+        self.has_heard_since
+    }
+
+    /// Whether the client's part in the handshake is over before the server has seen its certificate.
+    #[must_use]
+    pub fn is_tls_1_3(&self) -> bool {
+        self.records.state().protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Whether an earlier session was resumed, which saves the certificates and a signature.
@@ -341,6 +357,9 @@ impl<C: Connection> TlsSocket<C> {
             self.inbound = Inbound::Closed;
         }
         match outcome {
+            Ok(()) if !was_handshaking => {
+                self.has_heard_since |= self.inbound == Inbound::Open;
+            }
             Ok(()) if was_handshaking && !self.records.state().is_handshaking() => {
                 self.stage = Stage::Up;
                 let own = self.peer_certificates().and_then(<[_]>::first);
