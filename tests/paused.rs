@@ -16,7 +16,7 @@ use common::{
     DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, finish, has_program, listener, md5_answer, receive,
     rest, signal, text, turnstile,
 };
-use hickory_proto::op::{Message, OpCode};
+use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use socket2::SockRef;
@@ -151,6 +151,57 @@ fn what_is_said_to_an_exit_and_to_its_resolver_counts() {
     });
     let said = receive(&mut named, 39 + 5);
     assert!(said.starts_with(b"HTTP/1.1 200 ") && said.ends_with(b"hello"), "{}", text(&said));
+}
+
+#[test]
+fn an_exit_goes_on_waiting_for_a_name_server_that_has_spoken_and_for_no_other() {
+    let server = UdpSocket::bind(ANY_PORT).expect("a port");
+    server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let target = Daemon::start(&listener("echo", "echo", ""));
+    let port = target.socket_address("echo").port();
+    let more = format!(
+        "targets = ['silent.test:{port}', 'db.test:{port}']\ntimeouts = {{ connect = '{TIMEOUT}' }}\n"
+    );
+    let daemon = Daemon::start(&format!(
+        "[resolver]\nservers = ['{}']\n{}",
+        server.local_addr().expect("bound"),
+        listener("exit", "connect", &more)
+    ));
+    let ask_for = |host: &str| {
+        let mut wire = daemon.connect("exit");
+        write!(wire, "CONNECT {host}:{port} HTTP/1.1\r\n\r\n").expect("sent");
+        (wire, [question(&server), question(&server)])
+    };
+    let (mut silent, _) = ask_for("silent.test");
+    let (mut named, questions) = ask_for("db.test");
+    while_paused(daemon.pid(), || {
+        // The exit hears its peers first.
+        silent.write_all(b"hello").expect("sent");
+        named.write_all(b"hello").expect("sent");
+        for (question, from) in &questions {
+            server.send_to(&refusal(question), from).expect("sent");
+        }
+    });
+    assert!(receive(&mut silent, 13).starts_with(b"HTTP/1.1 504 "));
+    // The server is asked again, of the one name.
+    let mut said = 0;
+    while said < 2 {
+        let (question, from) = question(&server);
+        if question.queries[0].name.to_ascii().eq_ignore_ascii_case("db.test.") {
+            server.send_to(&answer(&question), from).expect("sent");
+            said += 1;
+        }
+    }
+    let said = receive(&mut named, 39 + 5);
+    assert!(said.starts_with(b"HTTP/1.1 200 ") && said.ends_with(b"hello"), "{}", text(&said));
+}
+
+/// The server cannot say now.
+fn refusal(question: &Message) -> Vec<u8> {
+    let mut answer = Message::response(question.metadata.id, OpCode::Query);
+    answer.metadata.response_code = ResponseCode::ServFail;
+    answer.add_query(question.queries[0].clone());
+    answer.to_vec().expect("it fits")
 }
 
 fn question(server: &UdpSocket) -> (Message, std::net::SocketAddr) {

@@ -343,14 +343,17 @@ impl Connection {
             (Local::Exit(exit), Service::Connect { user_timeout, .. }) => {
                 if let Some(target) = exit.wanted() {
                     let address = self.peer.address().map(|address| address.ip());
-                    let call = Forward::to(target, *user_timeout, Requester::client(address));
+                    let call = Forward::to(
+                        target,
+                        *user_timeout,
+                        Requester::client(address),
+                        exit.deadline(),
+                    );
                     exit.begin(call);
                 }
                 let Some(forward) = exit.onward() else { return false };
                 let has_settled = forward.advance(&mut self.reserved, context);
-                if note_calls(forward, self.depth, context) {
-                    exit.note_progress(context.now);
-                }
+                note_calls(forward, self.depth, context);
                 has_settled
             }
             _ => false,
@@ -407,11 +410,11 @@ impl Connection {
     }
 }
 
-/// Remembers where the calls of a connection come from, in case they arrive here. Whether there are new
-/// ones.
-fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) -> bool {
-    let noted = forward.new_calls().map(|local| context.host.own_calls.note(local, depth));
-    noted.count() > 0
+/// Remembers where the calls of a connection come from, in case they arrive here.
+fn note_calls(forward: &mut Forward, depth: u8, context: &mut Context<'_, DaemonSource>) {
+    for local in forward.new_calls() {
+        context.host.own_calls.note(local, depth);
+    }
 }
 
 impl End for Local {

@@ -64,8 +64,8 @@ impl fmt::Display for Destination {
 pub struct Targets {
     targets: Vec<Known>,
     limits: Limits,
-    /// The peer that asked for them, where it was not the configuration.
-    asked_by: Option<Requester>,
+    /// The peer that asked for them, where it was not the configuration, and until when it waits.
+    asked_by: Option<(Requester, Option<Instant>)>,
     /// What the targets, which are exits then, are asked to connect to.
     asked: Option<Authority>,
 }
@@ -125,7 +125,10 @@ impl Targets {
     /// When what begins `now` must be over.
     #[must_use]
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.limits.connect.and_then(|limit| now.checked_add(limit))
+        match self.asked_by {
+            Some((_, until)) => until,
+            None => self.limits.connect.and_then(|limit| now.checked_add(limit)),
+        }
     }
 
     /// The order for one connection: those that do not rest, then those that do, soonest first.
@@ -192,18 +195,23 @@ impl Forward {
         Self { targets, index: 0, state: State::Idle }
     }
 
-    /// A connection to the `target` that a peer asked for, whose caller says how long that may take
-    /// and tells what came of it. Its name is whole: it is looked for in no domain of the search
+    /// A connection to the `target` that a peer asked for, who is told what came of it and waits no
+    /// longer than `until`. Its name is whole: it is looked for in no domain of the search
     /// list, where a name that a rule allows could mean one that none does.
     #[must_use]
-    pub fn to(target: &Authority, user_timeout: Option<Duration>, peer: Requester) -> Self {
+    pub fn to(
+        target: &Authority,
+        user_timeout: Option<Duration>,
+        peer: Requester,
+        until: Option<Instant>,
+    ) -> Self {
         let destination = match target.host.parse::<IpAddr>() {
             Ok(address) => Destination::Place(Target::Tcp((address, target.port).into())),
             Err(_) => Destination::Host(format!("{}.", target.host), target.port),
         };
         let limits = Limits { connect: None, user_timeout };
         let targets = Targets::new(vec![(destination, None)], limits);
-        Self::new(Rc::new(Targets { asked_by: Some(peer), ..targets }))
+        Self::new(Rc::new(Targets { asked_by: Some((peer, until)), ..targets }))
     }
 
     /// What it may connect to.
@@ -373,8 +381,6 @@ struct Call {
     until: Option<Instant>,
     /// `None` as long as its addresses are asked for.
     race: Option<Race>,
-    /// Whether time was up before they were known, and they may still come in the same turn.
-    is_overdue: bool,
 }
 
 impl Call {
@@ -382,7 +388,7 @@ impl Call {
     fn begin(mut order: VecDeque<usize>, targets: &Targets, now: Instant) -> Option<Self> {
         let index = order.pop_front()?;
         let until = targets.deadline(now);
-        Some(Self { index, others: order, until, race: None, is_overdue: false })
+        Some(Self { index, others: order, until, race: None })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -440,7 +446,7 @@ impl Call {
         S::Host: AsMut<Names>,
     {
         let Known { target, secure, .. } = &targets.targets[self.index];
-        let requester = targets.asked_by.unwrap_or(Requester::Ourselves);
+        let requester = targets.asked_by.map_or(Requester::Ourselves, |(peer, _)| peer);
         if self.race.is_none() {
             let terms = Terms { user_timeout: targets.limits.user_timeout, ..Terms::default() };
             let race = |places| Race::new(places, terms, Side::Local);
@@ -460,23 +466,28 @@ impl Call {
                 return Err(error);
             }
             Some(dial::Standing::Lost(place, error)) => Err(explain(target, place, error)),
-            Some(dial::Standing::Running) | None => match self.until {
-                Some(until) if until > context.now => Ok(None),
-                // A name server's answer that has come in time is perhaps read later in this turn.
-                Some(_)
-                    if self.race.is_none() && !std::mem::replace(&mut self.is_overdue, true) =>
-                {
-                    context.wake(context.waker());
-                    Ok(None)
-                }
-                Some(_) => Err(io::ErrorKind::TimedOut.into()),
-                None => Ok(None),
-            },
+            Some(dial::Standing::Running) | None if self.is_late(target, context) => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Some(dial::Standing::Running) | None => Ok(None),
         };
         if let (Err(_), Destination::Host(host, _)) = (&outcome, target) {
             resolver::renew(host, requester, context);
         }
         outcome
+    }
+
+    /// Whether its time is up. What a name server has said of `target` in time is heard first.
+    fn is_late<S: Source>(&mut self, target: &Destination, context: &mut Context<'_, S>) -> bool
+    where
+        S::Host: AsMut<Names>,
+    {
+        let is_over = |until: &Instant| *until <= context.now;
+        let Some(until) = self.until.filter(is_over) else { return false };
+        let (None, Destination::Host(host, _)) = (&self.race, target) else { return true };
+        let Some(until) = resolver::patience(host, until, context) else { return false };
+        self.until = Some(until);
+        until <= context.now
     }
 }
 

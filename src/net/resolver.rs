@@ -6,8 +6,9 @@
 //! which lasts no longer than the question is open: so its port is one that nobody could learn
 //! before. An answer that is too long for a datagram has a connection.
 //!
-//! Invariant: nothing here waits, but for a local file that has changed. A datagram that cannot be
-//! sent now counts as lost on the way.
+//! Invariants: nothing here waits, but for a local file that has changed. A datagram that cannot be
+//! sent now counts as lost on the way. What has come to the sockets is read before any time is up,
+//! that of a question or of [who waits](patience): the loop may have stood still.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use crate::proto::event::Readiness;
 use crate::proto::resolver::{
     Answer, Hosts, Lookup, Requester, Resolver, Server, Settings, Suspicion, Transmit, Transport,
 };
+use crate::proto::timeouts::given_back;
 
 use call::Call;
 use datagram::Datagram;
@@ -51,6 +53,10 @@ pub struct Names {
     files: Option<SystemFiles>,
     /// By the names that they wait for.
     waiting: BTreeMap<Rc<str>, BTreeSet<Waker>>,
+    /// Who would be late if nothing more lay in the sockets.
+    overdue: BTreeSet<Waker>,
+    /// When everything that lay there was last read.
+    read: Option<Instant>,
     /// The source with the sockets, once it is there.
     queries: Option<Waker>,
 }
@@ -68,7 +74,8 @@ impl Names {
     #[must_use]
     pub fn new(settings: Settings, hosts: Hosts) -> Self {
         let resolver = Resolver::new(settings, hosts, rand::random);
-        Self { resolver, files: None, waiting: BTreeMap::new(), queries: None }
+        let (waiting, overdue) = (BTreeMap::new(), BTreeSet::new());
+        Self { resolver, files: None, waiting, overdue, read: None, queries: None }
     }
 
     /// Keeps what is known of `host` up to date from now on.
@@ -120,6 +127,28 @@ where
         wake_queries(context);
     }
     found
+}
+
+/// Until when somebody may go on waiting for `host`, which is [pending](Lookup::Pending), where his
+/// time was up at `until`: longer where a name server has spoken of it in time. `None` as long as that
+/// is not known; `context`'s source is woken when it is.
+pub fn patience<S: Source>(
+    host: &str,
+    until: Instant,
+    context: &mut Context<'_, S>,
+) -> Option<Instant>
+where
+    S::Host: AsMut<Names>,
+{
+    let asker = context.waker();
+    let names = context.host.as_mut();
+    if names.queries.is_some() && names.read.is_none_or(|read| read < until) {
+        names.overdue.insert(asker);
+        wake_queries(context);
+        return None;
+    }
+    let heard = names.resolver.heard(host);
+    Some(heard.and_then(|heard| given_back(until, heard)).unwrap_or(until))
 }
 
 /// Asks for `host` anew, because its addresses are of no use. Silent waits for it.
@@ -182,12 +211,22 @@ impl Queries {
         S::Host: AsMut<Names>,
     {
         let now = context.now;
-        context.host.as_mut().refresh(now);
+        if self.deadline.is_some_and(|at| at <= now) || !context.host.as_mut().overdue.is_empty() {
+            // Something may have arrived of which no event has told.
+            self.is_ready = true;
+            self.heard_of_calls = Readiness::READABLE.with(Readiness::WRITABLE);
+        }
         let received = self.receive(&mut context.host.as_mut().resolver, now);
         self.hear_calls(context);
+        let names = context.host.as_mut();
+        names.refresh(now);
         if received == Next::Wait {
             // Nobody is late whose answer has arrived.
-            context.host.as_mut().resolver.handle_timeout(now);
+            names.resolver.handle_timeout(now);
+            names.read = Some(now);
+            for asker in std::mem::take(&mut names.overdue) {
+                context.wake(asker);
+            }
         }
         // First what makes room for more.
         self.close_what_is_over(&context.host.as_mut().resolver);
@@ -253,7 +292,7 @@ impl Queries {
             call.handle_readiness(readiness);
             let serial = call.serial();
             match call.advance(context) {
-                Ok(None) => {}
+                Ok(None) => context.host.as_mut().resolver.handle_progress(serial, now),
                 Ok(Some(answer)) => {
                     let resolver = &mut context.host.as_mut().resolver;
                     resolver.handle_answer(answer, serial, now);

@@ -5,7 +5,8 @@
 //! [hands over](Exit::begin) the end that the call is: one that is up as soon as the target is there,
 //! and fails where it will not be.
 //!
-//! Nothing is called that no rule allows. The request and the call share one deadline. The target
+//! Nothing is called that no rule allows. The request and the call share one deadline, and the call is
+//! its own judge of it: only its owner knows whether what it waits for has come in time. The target
 //! gets no byte of the request, and the peer none of the target's before it was told yes.
 
 use std::fmt;
@@ -67,16 +68,11 @@ impl<E: End> Exit<E> {
         }
     }
 
-    /// The call to the target that is wanted has begun.
+    /// The call to the target that is wanted has begun. It fails at the [deadline](Self::deadline).
     pub fn begin(&mut self, begun: E) {
         if let Stage::Calling(_, call) = &mut self.stage {
             *call = Some(begun);
         }
-    }
-
-    /// Something that was waited for has come: it was in time, though the loop may have stood still.
-    pub fn note_progress(&mut self, now: Instant) {
-        self.until = self.until.map(|until| given_back(until, now).unwrap_or(until));
     }
 
     /// The connection to the target, made or being made.
@@ -101,8 +97,8 @@ impl<E: End> Exit<E> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Asked | Stage::Calling(..) => self.until,
-            Stage::Joined(_) | Stage::Refused { .. } => None,
+            Stage::Asked | Stage::Calling(_, None) => self.until,
+            Stage::Calling(..) | Stage::Joined(_) | Stage::Refused { .. } => None,
         }
     }
 
@@ -119,13 +115,14 @@ impl<E: End> Exit<E> {
             if !to.is_open() {
                 return Err(Refusal::NotHttp("it ends in the middle of its head".to_owned()));
             }
-            if self.is_late(turn.now) {
+            if self.until.is_some_and(|until| until <= turn.now) {
                 return Err(Refusal::Late);
             }
             return Ok(Progress::Moved(0));
         };
         to.consume(turn.pool, len);
-        self.note_progress(turn.now);
+        // It was in time, though the loop may have stood still.
+        self.until = self.until.map(|until| given_back(until, turn.now).unwrap_or(until));
         if !self.allowed.rules.iter().any(|rule| rule.allows(&target)) {
             return Err(Refusal::NotAllowed(target));
         }
@@ -140,30 +137,22 @@ impl<E: End> Exit<E> {
         from: &mut Pipe,
         turn: &mut Turn<'_>,
     ) -> Result<Progress, Refusal> {
-        let is_late = self.is_late(turn.now);
         let Stage::Calling(target, call) = &mut self.stage else { return Ok(Progress::Moved(0)) };
-        let mut progress = Progress::Moved(0);
         if let Some(end) = call.take_if(|end| end.standing().is_up) {
             self.stage = Stage::Joined(end);
             let put = from.append(turn.pool, ESTABLISHED);
             assert_eq!(put, ESTABLISHED.len(), "an answer fits behind a challenge");
             return Ok(Progress::Moved(put));
         }
-        if let Some(end) = call {
-            let outcome = match end.exchange(to, from, turn) {
-                Ok(Progress::Deaf(kind)) => Err(kind.into()),
-                outcome => outcome,
-            };
-            progress = outcome.map_err(|error: io::Error| match error.kind() {
-                io::ErrorKind::TimedOut => Refusal::TimedOut(target.clone()),
-                _ => Refusal::Unreachable(target.clone(), error.to_string()),
-            })?;
-        }
-        if is_late { Err(Refusal::TimedOut(target.clone())) } else { Ok(progress) }
-    }
-
-    fn is_late(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
+        let Some(end) = call else { return Ok(Progress::Moved(0)) };
+        let outcome = match end.exchange(to, from, turn) {
+            Ok(Progress::Deaf(kind)) => Err(kind.into()),
+            outcome => outcome,
+        };
+        outcome.map_err(|error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut => Refusal::TimedOut(target.clone()),
+            _ => Refusal::Unreachable(target.clone(), error.to_string()),
+        })
     }
 
     fn refuse(&mut self, refusal: &Refusal, turn: &mut Turn<'_>) -> Progress {

@@ -33,8 +33,12 @@ impl Call {
         Self { wire, takes, failure, stage: Stage::Unmade }
     }
 
-    pub(crate) fn begin(&mut self, now: Instant) {
-        self.stage = Stage::Ringing(now + self.takes);
+    /// It is made, and waited for no longer than `until`.
+    pub(crate) fn begin(&mut self, now: Instant, until: Option<Instant>) {
+        let at = now + self.takes;
+        let late = until.filter(|until| *until < at);
+        self.failure = late.map(|_| io::ErrorKind::TimedOut).or(self.failure);
+        self.stage = Stage::Ringing(late.unwrap_or(at));
     }
 
     /// Takes the news in; answers whether there were any.

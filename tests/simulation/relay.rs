@@ -97,7 +97,7 @@ impl Exit {
         let Some(target) = self.end.wanted() else { return false };
         assert_eq!(target.to_string(), TARGET, "calls what is not allowed");
         let mut call = self.call.take().expect("one call is made");
-        call.begin(now);
+        call.begin(now, self.end.deadline());
         let is_settled = call.poll(now);
         self.end.begin(call);
         is_settled

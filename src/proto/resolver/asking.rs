@@ -58,6 +58,8 @@ pub(super) struct Asking {
     patience: Option<Instant>,
     /// What the names before this one came to.
     verdict: Option<Verdict>,
+    /// When a server was last heard.
+    pub(super) heard: Option<Instant>,
 }
 
 /// Whom a lookup asks first.
@@ -117,6 +119,7 @@ impl Asking {
             first: First { server: 0, favourite: None },
             patience: None,
             verdict: None,
+            heard: None,
         })
     }
 
@@ -188,12 +191,17 @@ impl Asking {
         if attempt.sent.serial != serial {
             return self.handle_late(index, bytes, round);
         }
-        let attempt = attempt.clone();
+        let mut attempt = attempt.clone();
+        // It was in time, so that what it makes necessary has time too.
+        attempt.give_back(round.now);
         let family = self.questions[index].family;
         let response = Response::read(bytes);
         let fit = response
             .as_ref()
             .map_or(Fit::None, |it| it.fit(attempt.sent.id, &attempt.sent.name, family));
+        if fit != Fit::None {
+            self.heard = Some(round.now);
+        }
         match (fit, response) {
             // A server that does not bear capitals, or does not repeat them; or somebody who guesses,
             // who has all the rest to guess anew.
@@ -224,6 +232,7 @@ impl Asking {
             return None;
         };
         *earlier = None;
+        self.heard = Some(round.now);
         match response.reply {
             Reply::Addresses(addresses, ttl) => self.find(index, addresses, ttl, round),
             Reply::Absent(failure, ttl) if !how.minds_case => {
@@ -287,9 +296,22 @@ impl Asking {
         Some(attempt.how.server)
     }
 
+    /// Something of the answer to a question has come.
+    pub(super) fn handle_progress(&mut self, serial: u64, now: Instant) {
+        self.heard = Some(now);
+        for question in &mut self.questions {
+            if let State::Open(attempt) = &mut question.state
+                && attempt.sent.serial == serial
+            {
+                attempt.give_back(now);
+            }
+        }
+    }
+
     /// Puts the question to the next server, because this one cannot be reached.
     pub(super) fn handle_lost(&mut self, serial: u64, round: &mut Round<'_>) {
         let Some(index) = self.index(serial) else { return };
+        self.heard = Some(round.now);
         let question = &mut self.questions[index];
         if question.earlier.as_ref().is_some_and(|earlier| earlier.sent.serial == serial) {
             question.earlier = None;

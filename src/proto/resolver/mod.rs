@@ -243,13 +243,14 @@ impl Resolver {
                 Err(failure) => self.conclude(&host, Err(failure), now + RETRY, now),
             }
         }
-        self.handle_timeout(now);
+        self.share_free_places(now);
+        self.renew_watched(now);
     }
 
     /// Knows these hosts by itself from now on, instead of those before.
     pub fn change_hosts(&mut self, hosts: Hosts, now: Instant) {
         self.hosts = hosts;
-        self.handle_timeout(now);
+        self.renew_watched(now);
     }
 
     /// What is known of `host`, a name in lower case; where that is nothing, it is asked for on
@@ -278,7 +279,7 @@ impl Resolver {
     /// Looks `host` up now and again whenever what is known of it has become too old, for ever.
     pub fn watch(&mut self, host: &str, now: Instant) {
         self.entries.entry(host.into()).or_insert(Entry::new(now)).is_watched = true;
-        self.handle_timeout(now);
+        self.renew_watched(now);
     }
 
     /// Asks for `host` again although what is known of it may hold, because its addresses are of
@@ -308,7 +309,14 @@ impl Resolver {
             self.favourite = Some((server, now + FAVOUR));
         }
         self.settle(index, now);
-        self.share_places(now);
+        self.share_free_places(now);
+    }
+
+    /// Something of the answer to the question with this serial number has come, and more is to come.
+    pub fn handle_progress(&mut self, serial: u64, now: Instant) {
+        if let Some(index) = self.index(serial) {
+            self.asking[index].handle_progress(serial, now);
+        }
     }
 
     /// No answer to the question with this serial number will come: the server cannot be reached,
@@ -318,7 +326,13 @@ impl Resolver {
         let mut round = Round { settings: &self.settings, now, out: &mut self.out };
         self.asking[index].handle_lost(serial, &mut round);
         self.settle(index, now);
-        self.share_places(now);
+        self.share_free_places(now);
+    }
+
+    /// When a name server was last heard about `host`, which is being looked up.
+    #[must_use]
+    pub fn heard(&self, host: &str) -> Option<Instant> {
+        self.asking.iter().find(|asking| *asking.host == *host)?.heard
     }
 
     /// Whether the answer to the question with this serial number is still to come. Where it is
@@ -334,7 +348,8 @@ impl Resolver {
         self.asking.iter().flat_map(Asking::awaited).collect()
     }
 
-    /// Does what is due: asks the next server, gives up, asks for watched names again.
+    /// Does what is due: asks the next server, gives up, asks for watched names again. Whatever has
+    /// come before `now` is to be handed in first, for the loop may have stood still.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut index = 0;
         while index < self.asking.len() {
@@ -342,7 +357,12 @@ impl Resolver {
             self.asking[index].handle_timeout(&mut round);
             index += if self.settle(index, now) { 0 } else { 1 };
         }
-        self.share_places(now);
+        self.share_places(|asking| Sharing::with_turns(asking, now), now);
+        self.renew_watched(now);
+    }
+
+    /// Asks again for the watched names whose time to live is over.
+    fn renew_watched(&mut self, now: Instant) {
         let is_due = |host: &Rc<str>, entry: &Entry| {
             entry.is_watched && entry.expires <= now && self.has_to_ask(host)
         };
@@ -410,7 +430,7 @@ impl Resolver {
             self.refuse(&refused, now);
         }
         self.asking.push(asking);
-        self.share_places(now);
+        self.share_free_places(now);
         Ok(())
     }
 
@@ -427,12 +447,18 @@ impl Resolver {
         }
     }
 
+    /// Lets those who wait be asked for, as far as places are free. Nobody loses one, for his answer
+    /// may have come, and not have been read.
+    fn share_free_places(&mut self, now: Instant) {
+        self.share_places(Sharing::new, now);
+    }
+
     /// Lets those who wait be asked for, as far as there are places.
-    fn share_places(&mut self, now: Instant) {
+    fn share_places(&mut self, sharing: impl FnOnce(&[Asking]) -> Sharing, now: Instant) {
         if self.asking.iter().all(Asking::is_running) {
             return;
         }
-        let mut sharing = Sharing::new(&self.asking, now);
+        let mut sharing = sharing(&self.asking);
         while let Some(next) = sharing.next(&mut self.asking) {
             let first = self.first(now);
             let mut round = Round { settings: &self.settings, now, out: &mut self.out };

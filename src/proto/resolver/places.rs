@@ -89,9 +89,8 @@ pub(super) fn one_too_many(asking: &[Asking], requester: Requester) -> Option<us
 
 /// How places are given away at one moment.
 pub(super) struct Sharing {
-    now: Instant,
-    /// How long a turn is now.
-    turn: Duration,
+    /// The time, and how long a turn is now, where turns end.
+    turns: Option<(Instant, Duration)>,
     /// For each lookup in the list, which of the requesters it is of.
     requesters: Vec<usize>,
     /// How many places each of those has.
@@ -99,7 +98,8 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    pub(super) fn new(asking: &[Asking], now: Instant) -> Self {
+    /// Of the places that are free.
+    pub(super) fn new(asking: &[Asking]) -> Self {
         let mut known = BTreeMap::new();
         let mut number = |requester| {
             let next = known.len();
@@ -111,7 +111,12 @@ impl Sharing {
             let is_counted = asking.is_running() && asking.requester != Requester::Ourselves;
             shares[*requester] += usize::from(is_counted);
         }
-        Self { now, turn: turn(asking), requesters, shares }
+        Self { turns: None, requesters, shares }
+    }
+
+    /// Also of the places of those whose turns are over.
+    pub(super) fn with_turns(asking: &[Asking], now: Instant) -> Self {
+        Self { turns: Some((now, turn(asking))), ..Self::new(asking) }
     }
 
     /// The place in the list of the lookup that is to be asked for next; `None` where all are, or no
@@ -134,16 +139,14 @@ impl Sharing {
 
     /// Takes a place from a lookup whose turn is over, for one that has had none.
     fn take_from_who_has_most(&mut self, asking: &mut [Asking], next: usize) -> Option<()> {
-        if asking[next].place == Place::Lost {
-            return None;
-        }
+        let (now, turn) = self.turns.filter(|_| asking[next].place != Place::Lost)?;
         let ends = asking.iter().enumerate().filter_map(|(index, asking)| {
-            let end = turn_end(asking, self.turn).filter(|end| *end <= self.now)?;
+            let end = turn_end(asking, turn).filter(|end| *end <= now)?;
             Some((Reverse(self.share(index)), end, index))
         });
         let (_, _, oldest_of_most) = ends.min()?;
         let loser = &mut asking[oldest_of_most];
-        (loser.place, loser.begun) = (Place::Lost, self.now);
+        (loser.place, loser.begun) = (Place::Lost, now);
         self.shares[self.requesters[oldest_of_most]] -= 1;
         Some(())
     }

@@ -7,6 +7,7 @@ use hickory_proto::rr::Name;
 
 use super::message::Family;
 use super::{Failure, Transport};
+use crate::proto::timeouts::given_back;
 
 /// A question about a name: its addresses of one family.
 pub(super) struct Question {
@@ -70,6 +71,13 @@ pub(super) struct Try {
     pub(super) how: How,
     pub(super) until: Instant,
     pub(super) sent: Sent,
+}
+
+impl Try {
+    /// Something has come of it: it has back what time was lost because the loop stood still.
+    pub(super) fn give_back(&mut self, now: Instant) {
+        self.until = given_back(self.until, now).unwrap_or(self.until);
+    }
 }
 
 /// How a question is put.

@@ -15,6 +15,7 @@ mod changes;
 mod forger;
 mod libc;
 mod sharing;
+mod standstill;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const HOST: &str = "db.example";

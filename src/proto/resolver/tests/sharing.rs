@@ -4,13 +4,13 @@ use super::*;
 
 const TURN: Duration = Duration::from_millis(500);
 
-fn client(number: u8) -> Requester {
+pub(super) fn client(number: u8) -> Requester {
     Requester::client(Some(IpAddr::from([192, 0, 2, number])))
 }
 
 impl Scenario {
     /// So many names that nobody answers, on behalf of a client. Answers how many are asked for.
-    fn flood(&mut self, client: u8, count: usize) -> usize {
+    pub(super) fn flood(&mut self, client: u8, count: usize) -> usize {
         for number in 0..count {
             let host = format!("{number}.{client}.{}.silent", self.resolver.begun);
             let found = self.resolver.lookup(&host, self::client(client), self.now);
@@ -20,7 +20,7 @@ impl Scenario {
         self.asked().len() / 2
     }
 
-    fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.resolver.asking.iter().filter(|asking| asking.is_running()).count()
     }
 
@@ -28,6 +28,7 @@ impl Scenario {
     fn is_asked_for_within(&mut self, host: &str, requester: Requester, limit: Duration) -> bool {
         let until = self.now + limit;
         assert_eq!(self.resolver.lookup(host, requester, self.now), Lookup::Pending);
+        self.resolver.handle_timeout(self.now);
         loop {
             if self.asked().iter().any(|asked| asked.name() == format!("{host}.")) {
                 return true;
@@ -64,8 +65,9 @@ fn who_asks_for_much_loses_places_and_who_asks_for_little_none() {
 }
 
 impl Scenario {
-    fn ask_for(&mut self, host: &str, requester: Requester) -> Vec<Asked> {
+    pub(super) fn ask_for(&mut self, host: &str, requester: Requester) -> Vec<Asked> {
         assert_eq!(self.resolver.lookup(host, requester, self.now), Lookup::Pending);
+        self.resolver.handle_timeout(self.now);
         self.asked()
     }
 }
