@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 
 use common::{
     DEMO, DEMO_SECRET, Daemon, SpawnWithOutput, ask, finish, listener, pass_gate, receive, rest,
-    run, skip, text, turnstile,
+    run, skip, text, turnstile, uninterrupted,
 };
 
 /// Runs the program with `input` on its standard input.
@@ -213,7 +213,7 @@ fn without_a_file_every_service_of_the_tutorials_is_there() {
     let udp = daemon.datagrams("udp-reply");
     udp.send(b"Hello UDP server").expect("sent");
     let mut space = [0; 64];
-    let len = udp.recv(&mut space).expect("an answer");
+    let len = uninterrupted(|| udp.recv(&mut space)).expect("an answer");
     assert_eq!(&space[..len], b"UDP server sending data");
     for (name, port) in [("gate", 9999), ("once", 9998), ("greet", 8090), ("time", 12345)] {
         assert_eq!(daemon.socket_address(name), (Ipv4Addr::LOCALHOST, port).into());

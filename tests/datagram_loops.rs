@@ -7,7 +7,7 @@ mod common;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use common::{Daemon, PATIENCE, listener_at, skip, text};
+use common::{Daemon, PATIENCE, listener_at, skip, text, uninterrupted};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How long a service of the test waits before it takes it that nothing comes any more. What goes
@@ -57,7 +57,7 @@ fn a_service_that_answers_answers_is_soon_left_alone() {
     daemon.wait_for_line("their sender has had too many answers (answers_per_second)");
     let client = daemon.datagrams("echo");
     client.send(b"honest").expect("sent");
-    assert_eq!(client.recv(&mut [0; 16]).expect("an answer"), 6);
+    assert_eq!(uninterrupted(|| client.recv(&mut [0; 16])).expect("an answer"), 6);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_tester_on_this_machine_is_answered_however_fast_it_asks() {
         let question = format!("question {number}");
         client.send(question.as_bytes()).expect("sent");
         let mut space = [0; 64];
-        let len = client.recv(&mut space).expect("an answer");
+        let len = uninterrupted(|| client.recv(&mut space)).expect("an answer");
         assert_eq!(text(&space[..len]), question.to_uppercase());
     }
     // One that is not connected, too, but for the moment in which a loop would end.
@@ -153,7 +153,7 @@ fn a_tester_on_this_machine_is_answered_however_fast_it_asks() {
         let question = format!("question {number}");
         client.send_to(question.as_bytes(), daemon.socket_address("upper")).expect("sent");
         let mut space = [0; 64];
-        let (len, _) = client.recv_from(&mut space).expect("an answer");
+        let (len, _) = uninterrupted(|| client.recv_from(&mut space)).expect("an answer");
         assert_eq!(text(&space[..len]), question.to_uppercase());
     }
     assert!(daemon.lines("not answered").is_empty());

@@ -5,7 +5,7 @@ mod common;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use common::{Daemon, PATIENCE, listener_at, noise, skip, text};
+use common::{Daemon, PATIENCE, listener_at, noise, skip, text, uninterrupted};
 
 fn udp(name: &str, service: &str, more: &str) -> String {
     listener_at("udp://127.0.0.1:0", name, service, more)
@@ -18,7 +18,7 @@ fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
 
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut space = vec![0; 65_536];
-    let len = socket.recv(&mut space).expect("an answer");
+    let len = uninterrupted(|| socket.recv(&mut space)).expect("an answer");
     space.truncate(len);
     space
 }
@@ -212,7 +212,7 @@ fn where_others_reach_it_no_answer_is_longer_than_its_question() {
     };
     let receive = || {
         let mut space = [0; 2048];
-        let (len, from) = client.recv_from(&mut space).expect("an answer");
+        let (len, from) = uninterrupted(|| client.recv_from(&mut space)).expect("an answer");
         (text(&space[..len]), from)
     };
     for (service, len) in [("time", 24), ("reply", 23)] {

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use common::tunnel::{self, CERTS, Tunnel, accept};
+use common::tunnel::{self, BlackHole, CERTS, Tunnel, accept};
 use common::{Daemon, is_reset, listener, noise, receive, reset, rest};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -147,6 +147,27 @@ fn the_last_words_of_a_client_reach_a_target_that_sends() {
         drop(near);
         assert_eq!(receive(&mut far, 10), b"last words", "{}", way.name);
         sender.join().expect("it hears of it");
+    }
+}
+
+/// Nobody would hear it, and it would keep its place until every deadline has passed.
+#[test]
+fn nobody_is_called_for_a_client_that_has_gone() {
+    let hole = BlackHole::new();
+    let patient = "timeouts = { connect = '10m', half_close = '10m' }\n";
+    let (forward, exit) =
+        (format!("to = 'tcp://{}'\n", hole.address), format!("targets = ['{}']\n", hole.address));
+    let daemon = Daemon::start(
+        &(listener("relay", "forward", &(forward + patient))
+            + &listener("exit", "connect", &(exit + patient))),
+    );
+    let request = format!("CONNECT {} HTTP/1.1\r\n\r\nlast words", hole.address);
+    for (name, words) in [("relay", "last words"), ("exit", &*request)] {
+        let mut near = daemon.connect(name);
+        near.write_all(words.as_bytes()).expect("sent");
+        reset(near);
+        let line = daemon.wait_for_line(&format!("closed listener={name}"));
+        assert!(line.contains("the connection failed: connection reset"), "{line}");
     }
 }
 

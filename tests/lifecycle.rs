@@ -14,7 +14,7 @@ use std::{fs, thread};
 
 use common::{
     DEMO_SECRET, Daemon, PATIENCE, SpawnWithOutput, ask, has_program, is_closed_silently, listener,
-    listener_at, receive, rest, run, signal, skip, text, traced, turnstile,
+    listener_at, receive, rest, run, signal, skip, text, traced, turnstile, uninterrupted,
 };
 
 fn echo_with(limits: &str) -> Daemon {
@@ -67,7 +67,7 @@ fn who_had_come_before_the_signal_is_served() {
             assert_eq!(receive(wire, 5), b"hello");
         }
         for _ in 0..100 {
-            assert_eq!(client.recv(&mut [0; 16]).expect("an answer"), 5);
+            assert_eq!(uninterrupted(|| client.recv(&mut [0; 16])).expect("an answer"), 5);
         }
         drop((waiting, before));
         assert_eq!(daemon.wait().code(), Some(0));
@@ -101,7 +101,7 @@ fn a_service_manager_is_told_when_it_serves_and_when_it_stops() {
     manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let told = || {
         let mut message = [0; 64];
-        let len = manager.recv(&mut message).expect("a message");
+        let len = uninterrupted(|| manager.recv(&mut message)).expect("a message");
         text(&message[..len])
     };
     let mut command = turnstile(&["serve", "-c", "-"]);

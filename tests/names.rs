@@ -22,6 +22,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use common::tunnel::BlackHole;
 use common::{
     Daemon, PATIENCE, ask, has_program, listener, listener_at, receive, rest, run, text, turnstile,
+    uninterrupted,
 };
 
 const HOST: &str = "db.test";
@@ -111,7 +112,11 @@ impl NameServer {
                 for piece in [&len[..1], &len[1..], &answer[..7], &answer[7..]] {
                     wire.write_all(piece).expect("sent");
                 }
-                assert_eq!(wire.read(&mut [0; 1]).expect("the end"), 0, "one question each");
+                assert_eq!(
+                    uninterrupted(|| wire.read(&mut [0; 1])).expect("the end"),
+                    0,
+                    "one question each"
+                );
                 // Nobody may care.
                 let _ = sender.send(());
             }
@@ -354,7 +359,7 @@ fn a_server_that_stalls_over_tcp_holds_nobody_up_but_its_question() {
     let answer = text(&receive(&mut wire, 12));
     assert_eq!(answer, "HTTP/1.1 200", "the next server has an answer");
     assert!(text(&rest(&mut wire)).ends_with("127.0.0.2"));
-    assert_eq!(stalled.read(&mut [0; 1]).expect("the end"), 0, "it was given up");
+    assert_eq!(uninterrupted(|| stalled.read(&mut [0; 1])).expect("the end"), 0, "it was given up");
 }
 
 #[test]
@@ -380,7 +385,8 @@ fn the_place_of_a_call_is_kept_while_its_name_is_looked_up() {
     });
     let questions = [(); 4].map(|()| {
         let mut bytes = [0; 1500];
-        let (len, from) = server.recv_from(&mut bytes).expect("two for each name");
+        let (len, from) =
+            uninterrupted(|| server.recv_from(&mut bytes)).expect("two for each name");
         (Message::from_vec(&bytes[..len]).expect("a question"), from)
     });
     daemon.allow_more_descriptors(0);
@@ -625,7 +631,7 @@ fn a_stop_is_heard_and_warnings_are_told_while_names_are_looked_up() {
     let mut command = turnstile(&["serve", "-c"]);
     command.arg(&path);
     let mut daemon = Daemon::launch_with_listeners(command, 0);
-    silent.recv(&mut [0; 512]).expect("it asks");
+    uninterrupted(|| silent.recv(&mut [0; 512])).expect("it asks");
     daemon.wait_for_line("proxy_protocol_from holds every address there is");
     daemon.signal("TERM");
     assert!(daemon.wait().success());

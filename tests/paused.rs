@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::tunnel::{ANY_PORT, CERTS};
 use common::{
     DEMO, DEMO_SECRET, Daemon, PATIENCE, ask, finish, has_program, listener, md5_answer, receive,
-    rest, signal, text, turnstile,
+    rest, signal, text, turnstile, uninterrupted,
 };
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
@@ -206,7 +206,7 @@ fn refusal(question: &Message) -> Vec<u8> {
 
 fn question(server: &UdpSocket) -> (Message, std::net::SocketAddr) {
     let mut bytes = [0; 512];
-    let (len, from) = server.recv_from(&mut bytes).expect("a question");
+    let (len, from) = uninterrupted(|| server.recv_from(&mut bytes)).expect("a question");
     (Message::from_vec(&bytes[..len]).expect("a message"), from)
 }
 

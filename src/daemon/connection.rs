@@ -453,6 +453,15 @@ impl End for Local {
         }
     }
 
+    fn is_reached(&self) -> bool {
+        match self {
+            Self::Unmade(_) => true,
+            Self::Service(service) => service.is_reached(),
+            Self::Forward(forward) => forward.is_reached(),
+            Self::Exit(exit) => exit.is_reached(),
+        }
+    }
+
     fn cut_off(&mut self) {
         match self {
             Self::Unmade(_) => {}

@@ -347,6 +347,10 @@ impl End for Forward {
         }
     }
 
+    fn is_reached(&self) -> bool {
+        matches!(self.state, State::Joined(_))
+    }
+
     fn cut_off(&mut self) {
         if let State::Joined(onward) = &mut self.state {
             onward.cut_off();

@@ -59,6 +59,11 @@ pub trait End {
         false
     }
 
+    /// Whether there is somebody to exchange bytes with: not as long as somebody is to be called first.
+    fn is_reached(&self) -> bool {
+        true
+    }
+
     /// Writes where its bytes go on to, as `key=value` pairs with a blank before each; nothing where
     /// they end here.
     ///
@@ -89,6 +94,10 @@ impl<E: End + ?Sized> End for Box<E> {
 
     fn has_sent_all(&self) -> bool {
         (**self).has_sent_all()
+    }
+
+    fn is_reached(&self) -> bool {
+        (**self).is_reached()
     }
 
     fn cut_off(&mut self) {

@@ -108,7 +108,7 @@ impl<E: End> Exit<E> {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
             }
-            if to.is_drained() {
+            if to.is_exhausted() {
                 // Somebody has looked whether an exit is here, and asks for nothing.
                 return Ok(Progress::Done);
             }
@@ -196,6 +196,10 @@ impl<E: End> End for Exit<E> {
 
     fn has_sent_all(&self) -> bool {
         self.onward_ref().is_none_or(End::has_sent_all)
+    }
+
+    fn is_reached(&self) -> bool {
+        matches!(&self.stage, Stage::Joined(end) if end.is_reached())
     }
 
     fn cut_off(&mut self) {

@@ -175,6 +175,10 @@ impl<E: End> End for Introduced<E> {
         self.end.has_sent_all()
     }
 
+    fn is_reached(&self) -> bool {
+        self.end.is_reached()
+    }
+
     fn cut_off(&mut self) {
         self.end.cut_off();
     }

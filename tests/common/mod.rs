@@ -436,9 +436,20 @@ pub(crate) fn rest(wire: &mut Socket) -> Vec<u8> {
     bytes
 }
 
+/// Repeats a call that was interrupted: one with a limit of time is, where the whole test was stopped
+/// and goes on (signal(7)).
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Whether the other side has closed or reset the connection without another byte.
 pub(crate) fn is_closed_silently(wire: &mut Socket) -> bool {
-    match wire.read(&mut [0; 1]) {
+    match uninterrupted(|| wire.read(&mut [0; 1])) {
         Ok(count) => count == 0,
         Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
     }
@@ -446,7 +457,8 @@ pub(crate) fn is_closed_silently(wire: &mut Socket) -> bool {
 
 /// Whether what comes next is a reset.
 pub(crate) fn is_reset(wire: &mut Socket) -> bool {
-    wire.read(&mut [0; 1]).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    uninterrupted(|| wire.read(&mut [0; 1]))
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// Closes with a reset instead of an end.

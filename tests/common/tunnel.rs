@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Daemon, PATIENCE, ask, listener, listener_at, noise};
+use super::{Daemon, PATIENCE, ask, listener, listener_at, noise, uninterrupted};
 
 /// The folder of the demonstration certificates.
 pub(crate) const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/certs");
@@ -107,7 +107,7 @@ pub(crate) fn expect_mebibytes(mut wire: &Socket, count: u64, seed: u64) {
         wire.read_exact(&mut received).expect("a whole mebibyte");
         assert!(received == mebibytes.nth(number), "mebibyte {number} is another");
     }
-    assert_eq!(wire.read(&mut received).expect("the end"), 0);
+    assert_eq!(uninterrupted(|| wire.read(&mut received)).expect("the end"), 0);
 }
 
 /// Sends so many each way at once, and compares every byte.

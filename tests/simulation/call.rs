@@ -97,6 +97,10 @@ impl End for Call {
         self.stage == Stage::Answered
     }
 
+    fn is_reached(&self) -> bool {
+        self.stage == Stage::Answered
+    }
+
     fn cut_off(&mut self) {
         if let Some(wire) = self.wire() {
             wire.cut_off();

@@ -66,8 +66,10 @@ impl<R: End, L: End> Session<R, L> {
     ) -> Result<usize, CloseReason> {
         let reason = self.fail(side, error);
         let has_spoken = side == Side::Remote || self.local.has_carried();
+        // Nobody is called for a peer that has gone.
+        let is_heard = side == Side::Local || self.local.is_reached();
         let is_told = self.ways_of(side).0.is_finished();
-        if !matches!(self.state, State::Established) || !has_spoken || is_told {
+        if !matches!(self.state, State::Established) || !has_spoken || !is_heard || is_told {
             return Err(reason);
         }
         let (dropped, has_sent_all) = (None, false);
