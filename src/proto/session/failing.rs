@@ -145,7 +145,9 @@ impl<R: End, L: End> Session<R, L> {
     /// # Errors
     /// It was told, and the session is over.
     fn tell_failure(&mut self, now: Instant) -> Result<(), CloseReason> {
-        let State::Failing(Failing { reason, side, .. }) = self.state else { return Ok(()) };
+        let State::Failing(Failing { reason, side, has_sent_all, .. }) = self.state else {
+            return Ok(());
+        };
         let (words, upload) = self.ways_of(side);
         let (is_cut, is_told) = (words.is_cut() && words.is_exhausted(), words.is_finished());
         let is_over = upload.is_finished();
@@ -156,10 +158,13 @@ impl<R: End, L: End> Session<R, L> {
         if !is_due {
             return Ok(());
         }
-        let has_sent_all = match side {
-            Side::Remote => self.local.has_sent_all(),
-            Side::Local => self.remote.has_sent_all(),
-        };
+        // An end that has sent all is not asked again: each question brings an event, which would be
+        // the next run, and so on for as long as the peer is heard out.
+        let has_sent_all = has_sent_all
+            || match side {
+                Side::Remote => self.local.has_sent_all(),
+                Side::Local => self.remote.has_sent_all(),
+            };
         let State::Failing(failing) = &mut self.state else { return Ok(()) };
         failing.has_sent_all = has_sent_all;
         if !has_sent_all || failing.lingers_until(is_over).is_some_and(|until| now < until) {

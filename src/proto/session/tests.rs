@@ -625,6 +625,18 @@ mod a_failure {
     }
 
     #[test]
+    fn asks_a_peer_that_is_heard_out_only_once_whether_all_was_sent() {
+        let mut scene = answered_early(RESET);
+        scene.remote().window = usize::MAX;
+        scene.local().fail(RESET);
+        for _ in 0..10 {
+            scene.remote().say(b"and more");
+            assert_eq!(scene.run(), Step::Wait);
+        }
+        assert_eq!(scene.remote().questions.get(), 1);
+    }
+
+    #[test]
     fn of_a_target_that_had_said_nothing_is_told_at_once() {
         let mut scene = Scene::relay();
         scene.remote().say(&[b'u'; 2 * BLOCK]);

@@ -1,6 +1,7 @@
 //! The stage: a session between two actors who say and hear what the test wants, in a time that
 //! passes only when the test says so.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 
@@ -139,6 +140,8 @@ pub(super) struct Actor {
     /// Why it will hear nothing more.
     deaf: Option<Deafness>,
     pub(super) has_sent_all: bool,
+    /// How often it was asked that.
+    pub(super) questions: Cell<usize>,
     pub(super) was_cut_off: bool,
 }
 
@@ -166,6 +169,7 @@ impl Default for Actor {
             carries: false,
             deaf: None,
             has_sent_all: true,
+            questions: Cell::new(0),
             was_cut_off: false,
         }
     }
@@ -272,6 +276,7 @@ impl End for Actor {
     }
 
     fn has_sent_all(&self) -> bool {
+        self.questions.set(self.questions.get() + 1);
         self.has_sent_all
     }
 
