@@ -112,8 +112,9 @@ impl<E: End> Exit<E> {
             if to.room(turn.pool) == 0 {
                 return Err(Refusal::TooLong);
             }
-            if to.is_drained() {
-                // Somebody has looked whether an exit is here, and asks for nothing.
+            if to.is_exhausted() {
+                // Somebody has looked whether an exit is here, and asks for nothing, be it that
+                // they ended or were cut off.
                 return Ok(Progress::Done);
             }
             if !to.is_open() {
