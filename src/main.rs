@@ -132,7 +132,7 @@ fn check(check: Check) -> anyhow::Result<Vec<u8>> {
     let source = Source::from_option(check.configuration.config);
     let plan = config::load(&source)?;
     daemon::check(&plan)?;
-    daemon::check_hosts(&plan)?;
+    daemon::check_places(&plan)?;
     for warning in plan.warnings(Timestamp::now()) {
         say(&format!("warning: {warning}\n"));
     }

@@ -293,6 +293,12 @@ fn wrong_listeners_are_pointed_at() {
             "'forward'\nto = 'b:1'",
             "3:11 datagrams cannot be forwarded",
         ),
+        (
+            "'a'",
+            "'udp://localhost:80'",
+            "'connect'\ntargets = ['b:1']",
+            "3:11 datagrams cannot be forwarded",
+        ),
         ("'a'", "'localhost:80'", "'echo'\nto = 'b:1'", "5:6 `echo` has no use for `to`"),
         ("'a'", "'localhost:80'", "'forward'\nto = []", "5:6 `to`: there is nowhere to forward to"),
         (

@@ -111,6 +111,36 @@ fn nothing_that_a_peer_says_ends_its_field() {
     assert!(announced[1].starts_with("tls=x") && announced[2].ends_with(r"Jos\xe9"), "{line}");
 }
 
+/// The first record of a TLS client that asks for a host of this name, whatever is in it.
+fn client_hello(host: &[u8]) -> Vec<u8> {
+    let long = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &long(body)].concat();
+    let extensions = [
+        extension(0, &long(&[&[0][..], &long(host)].concat())),
+        extension(10, &[0, 2, 0, 0x1d]),
+        extension(13, &[0, 2, 4, 3]),
+    ];
+    let suites = [0, 2, 0xc0, 0x2b];
+    let body =
+        [&[3, 3], &[7; 32][..], &[0], &suites, &[1, 0], &long(&extensions.concat())].concat();
+    [&[22, 3, 1][..], &long(&[&[1, 0][..], &long(&body)].concat())].concat()
+}
+
+#[test]
+fn what_a_library_says_of_a_peer_is_quoted_too() {
+    let tls = format!("tls = {{ cert = '{CERTS}/server.pem', key = '{CERTS}/server-key.pem' }}\n");
+    let daemon = Daemon::start(&listener("secure", "echo", &tls));
+    let mut wire = daemon.connect("secure");
+    let evil = format!("{EVIL} refused listener=secure peer=192.0.2.1:1 ");
+    wire.write_all(&client_hello(evil.as_bytes())).expect("sent");
+    rest(&mut wire);
+    let line = daemon.wait_for_line("Illegal SNI");
+    let (_, line) = line.split_once("] ").expect("the time");
+    let fields = fields(&format!("] said {line}"));
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["library", "text"], "{line}");
+    assert!(!line.contains("listener="), "{line}");
+}
+
 #[test]
 fn nothing_that_an_exit_says_ends_its_field() {
     let (exit, address) = target();

@@ -144,7 +144,11 @@ fn what_is_wrong_is_said_at_its_place() {
         (pair("broken.pem", "key.pem"), "6:8", "line 1: the certificate cannot be read"),
         (pair("missing.pem", "key.pem"), "6:8", "missing.pem cannot be read: No such file"),
         (pair("built-in:server", "other-key.pem"), "7:7", "the key does not belong"),
-        (pair("damaged.pem", "key.pem"), "6:8", "what stands there is not base64 on line "),
+        (
+            pair("damaged.pem", "key.pem"),
+            "6:8",
+            "damaged.pem: what stands there is not base64 on line ",
+        ),
         (pair("cut.pem", "key.pem"), "6:8", "is not written as it must be on line "),
         (pair("utf16.pem", "key.pem"), "6:8", "it is saved as UTF-16"),
         (pair("cert.der", "key.pem"), "6:8", "it is DER, and not PEM"),

@@ -126,6 +126,19 @@ fn clients_are_asked_for_certificates_and_the_log_says_why_one_is_refused() {
 }
 
 #[test]
+fn a_weak_key_of_a_client_is_called_weak() {
+    let Some(openssl) = program("openssl") else { return };
+    let folder = folder();
+    let arguments = ["-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=weak"];
+    let files = ["-keyout", "weak-key.pem", "-out", "weak.pem"];
+    run_with_input(openssl.in_folder(&folder, &["req"], &[&arguments[..], &files].concat()), "");
+    let daemon = Daemon::start(&folder, "client_ca = 'weak.pem'\n");
+    let own = ["-cert", "weak.pem", "-key", "weak-key.pem", "-cipher", "DEFAULT@SECLEVEL=0"];
+    assert!(!daemon.s_client(&openssl, &own).contains("hello"));
+    daemon.expect_log("RSA of 1024 bits, which is too weak");
+}
+
+#[test]
 fn a_second_certificate_is_shown_to_those_who_ask_for_its_name() {
     let Some(openssl) = program("openssl") else { return };
     let folder = folder();

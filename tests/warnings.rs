@@ -170,6 +170,31 @@ fn a_host_that_nobody_knows_cannot_be_listened_on() {
 }
 
 #[test]
+fn where_no_socket_can_be_made_none_is_listened_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    fs::write(at.join("file"), "precious").expect("ours");
+    for (path, why) in [
+        ("file", "a file that is not a socket has this name"),
+        (".", "a file that is not a socket has this name"),
+        ("none/socket", "make it first"),
+        ("file/socket", "is not a folder"),
+    ] {
+        let address = format!("unix://{}", at.join(path).display());
+        fs::write(at.join("gate.toml"), listener_at(&address, "a", "echo", "")).expect("ours");
+        let checked = check(at);
+        assert_eq!(checked.status.code(), Some(78), "{path}");
+        let served = turnstile(&["serve", "-c", "gate.toml"]).current_dir(at).output();
+        let served = served.expect("it runs");
+        assert_eq!(served.status.code(), Some(1), "{path}");
+        let said = String::from_utf8(checked.stderr).expect("UTF-8");
+        assert!(said.contains(why), "{said}");
+        assert_eq!(said, String::from_utf8(served.stderr).expect("UTF-8"));
+    }
+    assert_eq!(fs::read_to_string(at.join("file")).expect("left alone"), "precious");
+}
+
+#[test]
 fn a_secret_is_the_same_wherever_it_comes_from() {
     let text = listener_at("tcp://127.0.0.1:0", "a", "echo", "auth = 'hmac-sha256'");
     for value in ["0123456789abcdef", "0123456789abcdef\n", "0123456789abcdef\r\n"] {

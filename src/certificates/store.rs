@@ -41,7 +41,7 @@ pub enum StoreError {
     #[error("{} exists and is left as it is; --force replaces it", .0.display())]
     Exists(PathBuf),
     /// It is not the PEM that it should be.
-    #[error("{}: it {reason}; {}", path.display(), reason.help())]
+    #[error("{}: {reason}; {}", path.display(), reason.help())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -118,8 +118,10 @@ fn listener(
     let answers = table.take("answers_per_second", answers, faults);
     let unix_mode = table.take("unix_mode", values::mode, faults);
     table.finish(faults);
-    if let (Some(Service::Forward { .. }), Some(Address::Udp(_)), Some(address)) =
-        (&service, place, &address)
+    let needs_a_stream =
+        |it: &Service| matches!(it, Service::Forward { .. } | Service::Connect { .. });
+    if let (true, Some(Address::Udp(_)), Some(address)) =
+        (service.as_ref().is_some_and(needs_a_stream), place, &address)
     {
         let message = "datagrams cannot be forwarded";
         let help = "listen on tcp:// or unix://";

@@ -23,6 +23,7 @@ use crate::net::listener::{Binding, Listener};
 use crate::net::resolver::Names;
 use crate::net::tls::key_log::KeyLogFile;
 use crate::net::udp::UdpServer;
+use crate::net::unix;
 use crate::proto::exit::Allowed;
 use crate::proto::gate::Keyring;
 use crate::proto::introduction::Line;
@@ -47,14 +48,17 @@ pub fn target_hosts(listener: &plan::Listener) -> impl Iterator<Item = &str> {
     targets.iter().filter_map(Address::host_port).filter(|at| at.is_named()).map(|at| &*at.host)
 }
 
-/// Looks up the hosts that the listeners of `plan` listen on, and opens nothing.
+/// Looks up the hosts that the listeners of `plan` listen on, and at the places of their Unix sockets,
+/// and opens nothing.
 ///
 /// # Errors
-/// One of them is not known.
-pub fn check_hosts(plan: &plan::Plan) -> Result<(), OpenError> {
+/// A host is not known; the folder of a socket is not there, or something else has its name.
+pub fn check_places(plan: &plan::Plan) -> Result<(), OpenError> {
     for listener in &plan.listeners {
-        if let Some(at) = listener.address.host_port() {
-            resolve(listener, at)?;
+        match &listener.address {
+            Address::Unix(path) => unix::check_place(path)
+                .map_err(|error| bind_error(listener, listener.address.to_string(), error))?,
+            Address::Tcp(at) | Address::Tls(at) | Address::Udp(at) => drop(resolve(listener, at)?),
         }
     }
     Ok(())

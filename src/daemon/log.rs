@@ -145,11 +145,14 @@ fn start_with(default: &str, queue: LogQueue) -> LogQueue {
         .parse_filters(filter.as_deref().unwrap_or(default))
         .target(env_logger::Target::Pipe(Box::new(queue.clone())))
         .format(move |line, record| {
-            if is_foreign(record) && !may_pass(&libraries, record) {
-                return Ok(());
+            let (time, level, text) = (line.timestamp(), record.level(), record.args());
+            match library(record) {
+                None => writeln!(line, "[{time} {level:<5}] {}", Line(text)),
+                Some(name) if level <= Level::Warn && !may_pass(&libraries, name) => Ok(()),
+                Some(name) => {
+                    writeln!(line, "[{time} {level:<5}] library={name} text={}", Quoted(text))
+                }
             }
-            let (time, level) = (line.timestamp(), record.level());
-            writeln!(line, "[{time} {level:<5}] {}", Line(record.args()))
         })
         .init();
     if let (Some(asked), None) = (asked, filter) {
@@ -159,15 +162,16 @@ fn start_with(default: &str, queue: LogQueue) -> LogQueue {
     queue
 }
 
-/// Whether a library has written it, and not because somebody asked for details.
-fn is_foreign(record: &Record<'_>) -> bool {
-    record.level() <= Level::Warn && !record.target().starts_with("turnstile")
+/// The library that has written it. What peers make it say was quoted by nobody, and what nobody has
+/// asked for in detail is throttled.
+fn library<'a>(record: &'a Record<'_>) -> Option<&'a str> {
+    let name = record.target().split("::").next().unwrap_or_default();
+    (name != "turnstile").then_some(name)
 }
 
 /// Peers can make libraries warn, too.
-fn may_pass(throttle: &Mutex<Throttle>, record: &Record<'_>) -> bool {
-    let crate_name = record.target().split("::").next().unwrap_or_default();
-    throttle.lock().is_ok_and(|mut it| it.passes(crate_name, Kind::Own, "", Instant::now()))
+fn may_pass(throttle: &Mutex<Throttle>, library: &str) -> bool {
+    throttle.lock().is_ok_and(|mut it| it.passes(library, Kind::Own, "", Instant::now()))
 }
 
 /// What is asked for, where that says something.

@@ -54,7 +54,7 @@ use datagrams::Datagrams;
 use host::Host;
 use stop::Stop;
 
-pub use listeners::check_hosts;
+pub use listeners::check_places;
 pub use open_error::OpenError;
 pub use start::{Daemon, StartError};
 pub use tls::check;

@@ -68,6 +68,11 @@ fn advice(error: &io::Error, address: &str) -> String {
     match address.split_once("://") {
         Some(("unix", path)) => file_advice(error, known, path),
         Some((_, at)) => socket_advice(known, at).to_owned(),
+        // An abstract name is no file: nothing can be wrong with it but that it is taken.
+        None if known == Errno::EADDRINUSE => {
+            "; stop the program that uses it (`ss -lpx` names it), or choose another name"
+                .to_owned()
+        }
         None => String::new(),
     }
 }
@@ -161,6 +166,7 @@ mod tests {
             (Errno::EACCES, "unix:///run/gate/a.sock", "write the folder /run/gate,"),
             (Errno::EADDRINUSE, "tcp://127.0.0.1:80", "ss -lntup"),
             (Errno::EADDRINUSE, "unix:///run/a.sock", "ss -lpx"),
+            (Errno::EADDRINUSE, "unix:@a", "another name"),
             (Errno::ENOENT, "unix:///none/a.sock", "the folder /none is not there"),
             (Errno::ENOENT, "unix://none/a.sock", "the folder none is not there"),
             (Errno::ENOTDIR, "unix:///etc/passwd/a", "/etc/passwd is not a folder"),

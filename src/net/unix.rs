@@ -136,20 +136,40 @@ fn lock_folder(path: &Path) -> io::Result<Option<Flock<File>>> {
     }
 }
 
+/// Whether a socket can be made at `path`, as far as that shows without making one.
+///
+/// # Errors
+/// Its folder is not there, or something else has its name.
+pub fn check_place(path: &Path) -> io::Result<()> {
+    if abstract_name(path).is_none() && !is_there(path)? {
+        fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    }
+    Ok(())
+}
+
+/// Whether a socket has this name already, be it in use or left behind.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(taken("a file that is not a socket has this name; it was left alone")),
+    }
+}
+
+fn taken(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, why)
+}
+
 /// Makes way for a new socket file where an old one is left behind.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let taken = |why: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            taken("a file that is not a socket has this name; it was left alone")
-        }
-        Ok(_) => match knock(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => taken("another process is listening on this socket"),
-        },
+    if !is_there(path)? {
+        return Ok(());
+    }
+    match knock(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Err(taken("another process is listening on this socket")),
     }
 }
 

@@ -109,7 +109,8 @@ impl<E: End> Exit<E> {
                 return Err(Refusal::TooLong);
             }
             if to.is_exhausted() {
-                // Somebody has looked whether an exit is here, and asks for nothing.
+                // Somebody has looked whether an exit is here, and asks for nothing, be it that
+                // they ended or were cut off.
                 return Ok(Progress::Done);
             }
             if !to.is_open() {

@@ -42,10 +42,10 @@ pub struct Block {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// It is in another encoding.
-    #[error("is saved as UTF-16")]
+    #[error("it is saved as UTF-16")]
     Utf16,
     /// It is DER, or what is built from it.
-    #[error("is {0}, and not PEM")]
+    #[error("it is {0}, and not PEM")]
     Binary(&'static str),
     /// A line is not what it should be.
     #[error("{what} on line {line}")]

@@ -179,7 +179,7 @@ impl Kind {
 /// The blocks of kind `wanted`; those of the kinds `beside` may stand among them, and no others.
 fn blocks(text: &Text, wanted: Kind, beside: &[Kind], right: &str) -> Result<Vec<Block>, Fault> {
     let found = pem::read(&text.bytes).map_err(|error| {
-        Fault::new(format!("{}: it {error}", text.origin), "this file", error.help())
+        Fault::new(format!("{}: {error}", text.origin), "this file", error.help())
     })?;
     let mut blocks = Vec::new();
     for block in found {

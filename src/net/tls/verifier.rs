@@ -71,7 +71,10 @@ impl ClientCertVerifier for Clients {
         let others = self.chain.others(intermediates);
         match self.chain.verify(own, &others, now) {
             Ok(()) => Ok(ClientCertVerified::assertion()),
-            Err(error) => Err(reason(error, || self.plain.verify_client_cert(own, &others, now))),
+            Err(error) => {
+                let plain = || self.plain.verify_client_cert(own, &others, now);
+                Err(or_weakness(reason(error, plain), std::iter::once(own).chain(intermediates)))
+            }
         }
     }
 
@@ -81,7 +84,8 @@ impl ClientCertVerifier for Clients {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.plain.verify_tls12_signature(message, own, signed)
+        let verdict = self.plain.verify_tls12_signature(message, own, signed);
+        verdict.map_err(|error| or_weakness(error, [own]))
     }
 
     fn verify_tls13_signature(
@@ -90,7 +94,8 @@ impl ClientCertVerifier for Clients {
         own: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.plain.verify_tls13_signature(message, own, signed)
+        let verdict = self.plain.verify_tls13_signature(message, own, signed);
+        verdict.map_err(|error| or_weakness(error, [own]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
