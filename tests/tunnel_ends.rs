@@ -215,6 +215,8 @@ fn a_stop_lets_transfers_end_whole() {
         assert_eq!(daemon.wait().code(), Some(0));
         daemon.wait_for_line("both sides were done");
     }
+    let line = tunnel.entry.wait_for_line("both sides were done");
+    assert!(line.contains(" exit=tls://"), "{line}");
 }
 
 #[test]

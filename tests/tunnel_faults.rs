@@ -133,7 +133,7 @@ fn a_target_may_be_killed_and_restarted_under_load() {
         visits.wait_for_more(Visit::Whole, 50);
     });
     tunnel.entry.wait_for_line("502 Bad Gateway");
-    assert!(tunnel.entry.lines(" target tcp://").is_empty(), "the exit was well");
+    assert!(tunnel.entry.lines(" target tls://").is_empty(), "the exit was well");
 }
 
 /// Knocks with a thousand clients at once; answers when each was told no.

@@ -321,8 +321,8 @@ impl Call {
     }
 
     fn converse(&mut self, context: &mut Context<'_, Self>) -> Next {
-        self.remark_silence(context.now);
         let next = self.exchange(context);
+        self.remark_silence(context.now);
         self.show_certificate();
         next
     }

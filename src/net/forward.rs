@@ -88,6 +88,16 @@ struct Known {
     rests_until: Cell<Option<Instant>>,
 }
 
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.target.to_string();
+        match target.strip_prefix("tcp:").filter(|_| self.secure.is_some()) {
+            Some(place) => write!(f, "tls:{place}"),
+            None => f.write_str(&target),
+        }
+    }
+}
+
 impl Targets {
     /// Targets in the order in which they are tried, with TLS where it is said how.
     #[must_use]
@@ -115,9 +125,9 @@ impl Targets {
     pub fn write_route(&self, index: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.asked, self.targets.get(index)) {
             (Some(asked), Some(known)) => {
-                write!(f, " target={} exit={}", Value(asked), Value(&known.target))
+                write!(f, " target={} exit={}", Value(asked), Value(known))
             }
-            (None, Some(known)) => write!(f, " target={}", Value(&known.target)),
+            (None, Some(known)) => write!(f, " target={}", Value(known)),
             (_, None) => f.write_str(" target=-"),
         }
     }
@@ -144,7 +154,7 @@ impl Targets {
         known.rests_until.set(None);
         let failures = known.failures.replace(0);
         if failures > 0 {
-            log::info!("target {} answers again, after {failures} failures", known.target);
+            log::info!("target {known} answers again, after {failures} failures");
         }
     }
 
@@ -156,7 +166,7 @@ impl Targets {
         let known = &self.targets[index];
         let failures = known.failures.get();
         if failures == 0 && self.asked_by.is_none() {
-            log::warn!("target {} cannot be reached: {error}", known.target);
+            log::warn!("target {known} cannot be reached: {error}");
         }
         let rest = SHORTEST_REST.saturating_mul(1 << failures.min(10)).min(LONGEST_REST);
         known.failures.set(failures.saturating_add(1));
