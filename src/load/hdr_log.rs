@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::outcome::{Outcome, Stretch, Times};
 use super::packed::{pack, read_histogram};
-use super::reading::{ReadError, parse};
+use super::reading::{ReadError, check_times, parse};
 use super::statistics::{Phase, new_histogram};
 
 /// What the comment with the rest begins with.
@@ -122,6 +122,8 @@ pub fn from_log(log: &[u8]) -> Result<Outcome, LogError> {
     }
     let name = headline_name(&outcome);
     outcome.phases.extend(Times::of(&headline).map(|times| (name.to_owned(), times)));
+    // An interval whose line is missing has no histogram.
+    check_times(&outcome)?;
     Ok(outcome)
 }
 
@@ -159,6 +161,15 @@ mod tests {
         let outcome = outcome_of(&[1_000, 2_000_000, 3_000_000_000]);
         let log = to_log(&outcome).expect("sound");
         assert_eq!(from_log(&log).expect("our own"), outcome);
+    }
+
+    #[test]
+    fn a_log_that_lacks_a_line_is_refused() {
+        let log = to_log(&outcome_of(&[1_000_000])).expect("sound");
+        let text = String::from_utf8(log).expect("text");
+        let (lines, _) = text.split_once("0.000,").expect("the line of the interval");
+        let error = from_log(lines.as_bytes()).expect_err("no interval is there");
+        assert!(error.to_string().contains("the interval at 0 s"), "{error}");
     }
 
     #[test]

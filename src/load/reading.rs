@@ -174,7 +174,7 @@ fn check_numbers(name: &str, value: &serde_json::Value) -> Result<(), String> {
     }
 }
 
-fn check_times(outcome: &Outcome) -> Result<(), ReadError> {
+pub(super) fn check_times(outcome: &Outcome) -> Result<(), ReadError> {
     let named = outcome.phases.iter().map(|(phase, times)| (format!("phase `{phase}`"), times));
     let waiting = outcome.waiting.iter().map(|times| ("what waited".to_owned(), times));
     for (name, times) in named.chain(waiting) {
