@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::outcome::{Outcome, Stretch, Times};
 use super::packed::{pack, read_histogram};
-use super::reading::{ReadError, check_times, parse};
+use super::reading::{ReadError, check, check_times, parse};
 use super::statistics::{Phase, new_histogram};
 
 /// What the comment with the rest begins with.
@@ -124,6 +124,7 @@ pub fn from_log(log: &[u8]) -> Result<Outcome, LogError> {
     outcome.phases.extend(Times::of(&headline).map(|times| (name.to_owned(), times)));
     // An interval whose line is missing has no histogram.
     check_times(&outcome)?;
+    check(&outcome).map_err(ReadError::Impossible)?;
     Ok(outcome)
 }
 

@@ -137,7 +137,7 @@ pub fn parse(text: &str) -> Result<Outcome, ReadError> {
     Ok(outcome)
 }
 
-fn check(outcome: &Outcome) -> Result<(), String> {
+pub(super) fn check(outcome: &Outcome) -> Result<(), String> {
     let steps = outcome.search.as_ref().map_or(0, |found| found.steps.len());
     let places = outcome.traffic.connections.len();
     let lists =
